@@ -1,0 +1,15 @@
+//! Every decision of Galerne, as plain functions and state machines.
+//!
+//! Nothing here opens a socket, a file or a clock: `now` and randomness are arguments. Each
+//! decision carries the rule that made it, so that it can explain itself.
+#![forbid(unsafe_code)]
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod content;
+pub mod directive;
+pub mod model;
+pub mod ports;
+pub mod qualify;
+pub mod refusal;
+pub mod settings;
