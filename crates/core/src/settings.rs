@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use galerne_smtp::Mailbox;
+pub use galerne_smtp::Mailbox;
 
 use crate::qualify::Patterns;
 
@@ -265,6 +265,8 @@ pub struct Dns {
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub root: PathBuf,
+    /// `[rfuser]spool`, else `<root>/spool` (CONF-7).
+    pub spool: PathBuf,
     /// `[IP]` in file order, only usable addresses.
     pub outbounds: Vec<Arc<OutboundIp>>,
     pub rfrelay: RfRelay,
