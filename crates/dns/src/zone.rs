@@ -1,0 +1,299 @@
+//! Text zones: what a name server knows, written as lines a person can read.
+//!
+//! For tests, the demo and the name server of `galerne-sim`; never for real mail.
+//!
+//! ```text
+//! ; owner        [ttl] type     data
+//! example.org.         MX       10 mx.example.org.
+//! mx.example.org. 0    A        192.0.2.1
+//! mx.example.org.      AAAA     2001:db8::1
+//! www.example.org.     CNAME    mx.example.org.
+//! dull.example.        NULLMX
+//! ill.example.         SERVFAIL
+//! ill2.example.        SERVFAIL MX
+//! mute.example.        SILENT
+//! bare.example.        EXISTS
+//! ```
+//!
+//! `SERVFAIL` and `SILENT` (no answer at all) hold for every type, or for those named. `EXISTS`
+//! makes a name that has no records. Names are compared without case; `;` and `#` begin comments.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{PoisonError, RwLock};
+
+use crate::{BoxFuture, LookupFailure, MxLookup, Resolver, normal};
+
+/// TTL of a line that names none, in seconds.
+const DEFAULT_TTL: u32 = 300;
+/// Aliases followed before a chain counts as a loop.
+const MAX_ALIASES: usize = 8;
+
+/// A parsed zone.
+#[derive(Clone, Debug, Default)]
+pub struct Zone {
+    names: BTreeMap<String, Node>,
+}
+
+/// What stands at one name.
+#[derive(Clone, Debug, Default)]
+struct Node {
+    records: Vec<ZoneRecord>,
+    failing: BTreeSet<Kind>,
+    silent: BTreeSet<Kind>,
+}
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneRecord {
+    pub owner: String,
+    /// Seconds.
+    pub ttl: u32,
+    pub data: Data,
+}
+
+/// The data of a record. Names are lower case without the dot at the end; the root is empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Data {
+    Mx(u16, String),
+    A(Ipv4Addr),
+    Aaaa(Ipv6Addr),
+    Cname(String),
+    Txt(String),
+}
+
+/// The type asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Mx,
+    A,
+    Aaaa,
+    Cname,
+    Txt,
+    Other,
+}
+
+/// What the zone answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ZoneAnswer {
+    /// The aliases on the way and the records found; no record of the type asked for is NODATA.
+    Found(Vec<ZoneRecord>),
+    /// NXDOMAIN, with the aliases on the way.
+    NoSuchName(Vec<ZoneRecord>),
+    ServFail,
+    /// Say nothing.
+    Silent,
+}
+
+/// A line that is no zone line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneError {
+    pub line: usize,
+    pub problem: String,
+}
+
+impl fmt::Display for ZoneError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "zone line {}: {}", self.line, self.problem)
+    }
+}
+
+impl std::error::Error for ZoneError {}
+
+impl Data {
+    /// The type of the record.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Data::Mx(..) => Kind::Mx,
+            Data::A(_) => Kind::A,
+            Data::Aaaa(_) => Kind::Aaaa,
+            Data::Cname(_) => Kind::Cname,
+            Data::Txt(_) => Kind::Txt,
+        }
+    }
+}
+
+impl Kind {
+    const ALL: [Kind; 6] = [Kind::Mx, Kind::A, Kind::Aaaa, Kind::Cname, Kind::Txt, Kind::Other];
+
+    fn parse(word: &str) -> Option<Kind> {
+        Some(match word.to_ascii_uppercase().as_str() {
+            "MX" => Kind::Mx,
+            "A" => Kind::A,
+            "AAAA" => Kind::Aaaa,
+            "CNAME" => Kind::Cname,
+            "TXT" => Kind::Txt,
+            _ => return None,
+        })
+    }
+}
+
+impl Zone {
+    /// Reads a zone.
+    pub fn parse(text: &str) -> Result<Zone, ZoneError> {
+        let mut zone = Zone::default();
+        for (index, line) in text.lines().enumerate() {
+            let line = line.split([';', '#']).next().unwrap_or("").trim();
+            if !line.is_empty() {
+                let failed = |problem| ZoneError { line: index + 1, problem };
+                zone.line(line).map_err(failed)?;
+            }
+        }
+        Ok(zone)
+    }
+
+    fn line(&mut self, line: &str) -> Result<(), String> {
+        let mut words = line.split_whitespace().peekable();
+        let owner = normal(words.next().unwrap_or(""));
+        let ttl = match words.peek().and_then(|w| w.parse().ok()) {
+            Some(ttl) => {
+                words.next();
+                ttl
+            }
+            None => DEFAULT_TTL,
+        };
+        let kind = words.next().ok_or("no type")?.to_ascii_uppercase();
+        let rest: Vec<&str> = words.collect();
+        let node = self.names.entry(owner.clone()).or_default();
+        match kind.as_str() {
+            "EXISTS" => return Ok(()),
+            "SERVFAIL" => return kinds(&rest).map(|k| node.failing.extend(k)),
+            "SILENT" => return kinds(&rest).map(|k| node.silent.extend(k)),
+            _ => {}
+        }
+        let data = data(&kind, &rest)?;
+        node.records.push(ZoneRecord { owner, ttl, data });
+        Ok(())
+    }
+
+    /// Answers one question, following aliases inside the zone.
+    pub fn answer(&self, name: &str, kind: Kind) -> ZoneAnswer {
+        let mut name = normal(name);
+        let mut found = Vec::new();
+        for _ in 0..=MAX_ALIASES {
+            let Some(node) = self.names.get(&name) else {
+                let below = format!(".{name}");
+                let is_between = self.names.keys().any(|n| n.ends_with(&below));
+                return if is_between { ZoneAnswer::Found(found) } else { ZoneAnswer::NoSuchName(found) };
+            };
+            if node.silent.contains(&kind) {
+                return ZoneAnswer::Silent;
+            }
+            if node.failing.contains(&kind) {
+                return ZoneAnswer::ServFail;
+            }
+            let before = found.len();
+            found.extend(node.records.iter().filter(|r| r.data.kind() == kind).cloned());
+            let alias = node.records.iter().find(|r| r.data.kind() == Kind::Cname);
+            match alias {
+                Some(record) if found.len() == before => {
+                    found.push(record.clone());
+                    if let Data::Cname(target) = &record.data {
+                        name = target.clone();
+                    }
+                }
+                _ => return ZoneAnswer::Found(found),
+            }
+        }
+        // A loop: as an authoritative server, hand out the chain walked so far.
+        ZoneAnswer::Found(found)
+    }
+}
+
+fn kinds(words: &[&str]) -> Result<Vec<Kind>, String> {
+    if words.is_empty() {
+        return Ok(Kind::ALL.to_vec());
+    }
+    words.iter().map(|w| Kind::parse(w).ok_or_else(|| format!("unknown type {w}"))).collect()
+}
+
+fn data(kind: &str, words: &[&str]) -> Result<Data, String> {
+    let bad = || format!("bad data for {kind}: {}", words.join(" "));
+    Ok(match (kind, words) {
+        ("NULLMX", []) => Data::Mx(0, String::new()),
+        ("MX", [preference, host]) => Data::Mx(preference.parse().map_err(|_| bad())?, normal(host)),
+        ("A", [address]) => Data::A(address.parse().map_err(|_| bad())?),
+        ("AAAA", [address]) => Data::Aaaa(address.parse().map_err(|_| bad())?),
+        ("CNAME", [target]) => Data::Cname(normal(target)),
+        ("TXT", words) => Data::Txt(words.join(" ").trim_matches('"').to_owned()),
+        ("MX" | "A" | "AAAA" | "CNAME" | "NULLMX", _) => return Err(bad()),
+        _ => return Err(format!("unknown type {kind}")),
+    })
+}
+
+/// Answers from a text zone, without any socket.
+#[derive(Debug, Default)]
+pub struct ZoneResolver {
+    zone: RwLock<Zone>,
+}
+
+impl ZoneResolver {
+    /// A resolver that knows only this zone.
+    pub fn new(text: &str) -> Result<Self, ZoneError> {
+        Ok(ZoneResolver { zone: RwLock::new(Zone::parse(text)?) })
+    }
+
+    /// Replaces the zone.
+    pub fn set(&self, text: &str) -> Result<(), ZoneError> {
+        let zone = Zone::parse(text)?;
+        *self.zone.write().unwrap_or_else(PoisonError::into_inner) = zone;
+        Ok(())
+    }
+
+    fn ask(&self, name: &str, kind: Kind) -> Result<Vec<Data>, LookupFailure> {
+        let answer = self.zone.read().unwrap_or_else(PoisonError::into_inner).answer(name, kind);
+        let temporary = |cause: &str| LookupFailure::Temporary(format!("{name}: {cause}"));
+        match answer {
+            ZoneAnswer::NoSuchName(_) => Err(LookupFailure::NoSuchName),
+            ZoneAnswer::ServFail => Err(temporary("server failure")),
+            ZoneAnswer::Silent => Err(temporary("timed out")),
+            ZoneAnswer::Found(records) if records.len() > MAX_ALIASES && records.iter().all(is_alias) => {
+                Err(temporary("CNAME loop"))
+            }
+            ZoneAnswer::Found(records) => {
+                Ok(records.into_iter().map(|r| r.data).filter(|d| d.kind() == kind).collect())
+            }
+        }
+    }
+}
+
+fn is_alias(record: &ZoneRecord) -> bool {
+    record.data.kind() == Kind::Cname
+}
+
+impl Resolver for ZoneResolver {
+    fn mx<'a>(&'a self, domain: &'a str) -> BoxFuture<'a, Result<MxLookup, LookupFailure>> {
+        Box::pin(async move {
+            let records = match self.ask(domain, Kind::Mx) {
+                Err(LookupFailure::NoSuchName) => return Ok(MxLookup::NoSuchDomain),
+                other => other?,
+            };
+            if records.is_empty() {
+                return Ok(MxLookup::NoRecords);
+            }
+            let hosts = records.into_iter().filter_map(|data| match data {
+                Data::Mx(preference, host) if host.is_empty() => Some((preference, ".".to_owned())),
+                Data::Mx(preference, host) => Some((preference, host)),
+                _ => None,
+            });
+            Ok(MxLookup::Records(hosts.collect()))
+        })
+    }
+
+    fn addresses<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, LookupFailure>> {
+        Box::pin(async move {
+            let (six, four) = (self.ask(host, Kind::Aaaa), self.ask(host, Kind::A));
+            crate::destination::both_families(six.map(addresses), four.map(addresses))
+        })
+    }
+}
+
+fn addresses(records: Vec<Data>) -> Vec<IpAddr> {
+    let address = |data| match data {
+        Data::A(a) => Some(IpAddr::V4(a)),
+        Data::Aaaa(a) => Some(IpAddr::V6(a)),
+        _ => None,
+    };
+    records.into_iter().filter_map(address).collect()
+}
