@@ -1,0 +1,1 @@
+//! Fuzz targets: functions over arbitrary octets that check what must always hold.
