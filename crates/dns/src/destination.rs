@@ -25,7 +25,10 @@ pub enum DestinationFailure {
 
 /// The addresses of a relay host: an address is used directly, a name is looked up by A and AAAA,
 /// never by MX (ROUTE-38).
-pub async fn host_addresses(resolver: &dyn Resolver, host: &str) -> Result<Vec<IpAddr>, LookupFailure> {
+pub async fn host_addresses(
+    resolver: &dyn Resolver,
+    host: &str,
+) -> Result<Vec<IpAddr>, LookupFailure> {
     match literal(host) {
         Some(address) => Ok(vec![address]),
         None => resolver.addresses(host).await,
@@ -34,9 +37,18 @@ pub async fn host_addresses(resolver: &dyn Resolver, host: &str) -> Result<Vec<I
 
 /// The address in `192.0.2.1`, `[192.0.2.1]`, `2001:db8::1` or `[IPv6:2001:db8::1]`.
 fn literal(host: &str) -> Option<IpAddr> {
-    let inner = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-    let tagged = inner.get(..5).is_some_and(|tag| tag.eq_ignore_ascii_case("IPv6:"));
-    if tagged { inner.get(5..)?.parse().ok().map(IpAddr::V6) } else { inner.parse().ok() }
+    let inner = host
+        .strip_prefix('[')
+        .and_then(|h| h.strip_suffix(']'))
+        .unwrap_or(host);
+    let tagged = inner
+        .get(..5)
+        .is_some_and(|tag| tag.eq_ignore_ascii_case("IPv6:"));
+    if tagged {
+        inner.get(5..)?.parse().ok().map(IpAddr::V6)
+    } else {
+        inner.parse().ok()
+    }
 }
 
 /// One answer out of those for AAAA and A: what is known is used, and "none" is believed only if
@@ -48,7 +60,9 @@ pub(crate) fn both_families(
     use LookupFailure::{NoSuchName, Temporary};
     match (six, four) {
         (Ok(six), Ok(four)) => Ok([six, four].concat()),
-        (Ok(known), Err(Temporary(_))) | (Err(Temporary(_)), Ok(known)) if !known.is_empty() => Ok(known),
+        (Ok(known), Err(Temporary(_))) | (Err(Temporary(_)), Ok(known)) if !known.is_empty() => {
+            Ok(known)
+        }
         (Err(Temporary(cause)), _) | (_, Err(Temporary(cause))) => Err(Temporary(cause)),
         (Ok(known), Err(NoSuchName)) | (Err(NoSuchName), Ok(known)) => Ok(known),
         (Err(NoSuchName), Err(NoSuchName)) => Err(NoSuchName),

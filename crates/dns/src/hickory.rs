@@ -6,6 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
@@ -14,7 +15,6 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
-use hickory_resolver::TokioResolver;
 
 use crate::destination::both_families;
 use crate::{BoxFuture, LookupFailure, MxLookup, Resolver, normal};
@@ -59,9 +59,16 @@ impl HickoryResolver {
         let options = builder.options_mut();
         set(options, timeout);
         let servers = u32::try_from(resolvers.len().clamp(1, 8)).unwrap_or(1);
-        let tries = u32::try_from(options.attempts).unwrap_or(2).saturating_add(1).min(8);
+        let tries = u32::try_from(options.attempts)
+            .unwrap_or(2)
+            .saturating_add(1)
+            .min(8);
         // UDP, then TCP, at each server at each try.
-        let deadline = options.timeout.saturating_mul(tries).saturating_mul(servers.min(2)).saturating_mul(2);
+        let deadline = options
+            .timeout
+            .saturating_mul(tries)
+            .saturating_mul(servers.min(2))
+            .saturating_mul(2);
         let inner = builder.build().map_err(|e| format!("resolver: {e}"))?;
         Ok(HickoryResolver { inner, deadline })
     }
@@ -87,7 +94,11 @@ impl HickoryResolver {
             Err(Unanswered::NoSuchName) => Err(LookupFailure::NoSuchName),
             Err(Unanswered::Temporary(cause)) => Err(temporary(cause)),
             Err(Unanswered::NoData { proved: true }) => Ok(Vec::new()),
-            Err(Unanswered::NoData { proved: false }) => self.check_aliases(name).await.map(|()| Vec::new()).map_err(temporary),
+            Err(Unanswered::NoData { proved: false }) => self
+                .check_aliases(name)
+                .await
+                .map(|()| Vec::new())
+                .map_err(temporary),
         }
     }
 
@@ -146,7 +157,9 @@ impl Resolver for HickoryResolver {
 enum Unanswered {
     NoSuchName,
     /// `proved`: with the SOA that RFC 2308 wants.
-    NoData { proved: bool },
+    NoData {
+        proved: bool,
+    },
     Temporary(String),
 }
 
@@ -158,7 +171,9 @@ fn unanswered(error: NetError) -> Unanswered {
             ResponseCode::NoError if none.soa.is_none() && none.ns.is_some() => {
                 Unanswered::Temporary("the name server only refers to others".to_owned())
             }
-            ResponseCode::NoError => Unanswered::NoData { proved: none.soa.is_some() },
+            ResponseCode::NoError => Unanswered::NoData {
+                proved: none.soa.is_some(),
+            },
             code => Unanswered::Temporary(code.to_string()),
         },
         NetError::Dns(DnsError::ResponseCode(code)) => Unanswered::Temporary(code.to_string()),

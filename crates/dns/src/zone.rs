@@ -115,7 +115,14 @@ impl Data {
 }
 
 impl Kind {
-    const ALL: [Kind; 6] = [Kind::Mx, Kind::A, Kind::Aaaa, Kind::Cname, Kind::Txt, Kind::Other];
+    const ALL: [Kind; 6] = [
+        Kind::Mx,
+        Kind::A,
+        Kind::Aaaa,
+        Kind::Cname,
+        Kind::Txt,
+        Kind::Other,
+    ];
 
     fn parse(word: &str) -> Option<Kind> {
         Some(match word.to_ascii_uppercase().as_str() {
@@ -136,7 +143,10 @@ impl Zone {
         for (index, line) in text.lines().enumerate() {
             let line = line.split([';', '#']).next().unwrap_or("").trim();
             if !line.is_empty() {
-                let failed = |problem| ZoneError { line: index + 1, problem };
+                let failed = |problem| ZoneError {
+                    line: index + 1,
+                    problem,
+                };
                 zone.line(line).map_err(failed)?;
             }
         }
@@ -175,7 +185,11 @@ impl Zone {
             let Some(node) = self.names.get(&name) else {
                 let below = format!(".{name}");
                 let is_between = self.names.keys().any(|n| n.ends_with(&below));
-                return if is_between { ZoneAnswer::Found(found) } else { ZoneAnswer::NoSuchName(found) };
+                return if is_between {
+                    ZoneAnswer::Found(found)
+                } else {
+                    ZoneAnswer::NoSuchName(found)
+                };
             };
             if node.silent.contains(&kind) {
                 return ZoneAnswer::Silent;
@@ -184,7 +198,12 @@ impl Zone {
                 return ZoneAnswer::ServFail;
             }
             let before = found.len();
-            found.extend(node.records.iter().filter(|r| r.data.kind() == kind).cloned());
+            found.extend(
+                node.records
+                    .iter()
+                    .filter(|r| r.data.kind() == kind)
+                    .cloned(),
+            );
             let alias = node.records.iter().find(|r| r.data.kind() == Kind::Cname);
             match alias {
                 Some(record) if found.len() == before => {
@@ -205,14 +224,19 @@ fn kinds(words: &[&str]) -> Result<Vec<Kind>, String> {
     if words.is_empty() {
         return Ok(Kind::ALL.to_vec());
     }
-    words.iter().map(|w| Kind::parse(w).ok_or_else(|| format!("unknown type {w}"))).collect()
+    words
+        .iter()
+        .map(|w| Kind::parse(w).ok_or_else(|| format!("unknown type {w}")))
+        .collect()
 }
 
 fn data(kind: &str, words: &[&str]) -> Result<Data, String> {
     let bad = || format!("bad data for {kind}: {}", words.join(" "));
     Ok(match (kind, words) {
         ("NULLMX", []) => Data::Mx(0, String::new()),
-        ("MX", [preference, host]) => Data::Mx(preference.parse().map_err(|_| bad())?, normal(host)),
+        ("MX", [preference, host]) => {
+            Data::Mx(preference.parse().map_err(|_| bad())?, normal(host))
+        }
         ("A", [address]) => Data::A(address.parse().map_err(|_| bad())?),
         ("AAAA", [address]) => Data::Aaaa(address.parse().map_err(|_| bad())?),
         ("CNAME", [target]) => Data::Cname(normal(target)),
@@ -231,7 +255,9 @@ pub struct ZoneResolver {
 impl ZoneResolver {
     /// A resolver that knows only this zone.
     pub fn new(text: &str) -> Result<Self, ZoneError> {
-        Ok(ZoneResolver { zone: RwLock::new(Zone::parse(text)?) })
+        Ok(ZoneResolver {
+            zone: RwLock::new(Zone::parse(text)?),
+        })
     }
 
     /// Replaces the zone.
@@ -242,18 +268,26 @@ impl ZoneResolver {
     }
 
     fn ask(&self, name: &str, kind: Kind) -> Result<Vec<Data>, LookupFailure> {
-        let answer = self.zone.read().unwrap_or_else(PoisonError::into_inner).answer(name, kind);
+        let answer = self
+            .zone
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .answer(name, kind);
         let temporary = |cause: &str| LookupFailure::Temporary(format!("{name}: {cause}"));
         match answer {
             ZoneAnswer::NoSuchName(_) => Err(LookupFailure::NoSuchName),
             ZoneAnswer::ServFail => Err(temporary("server failure")),
             ZoneAnswer::Silent => Err(temporary("timed out")),
-            ZoneAnswer::Found(records) if records.len() > MAX_ALIASES && records.iter().all(is_alias) => {
+            ZoneAnswer::Found(records)
+                if records.len() > MAX_ALIASES && records.iter().all(is_alias) =>
+            {
                 Err(temporary("CNAME loop"))
             }
-            ZoneAnswer::Found(records) => {
-                Ok(records.into_iter().map(|r| r.data).filter(|d| d.kind() == kind).collect())
-            }
+            ZoneAnswer::Found(records) => Ok(records
+                .into_iter()
+                .map(|r| r.data)
+                .filter(|d| d.kind() == kind)
+                .collect()),
         }
     }
 }
