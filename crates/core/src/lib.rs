@@ -7,9 +7,15 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod accept;
+pub mod access;
+pub mod answer;
+pub mod bundle;
+pub mod chase;
 pub mod content;
 pub mod directive;
+pub mod explain;
 pub mod model;
+pub mod plan;
 pub mod ports;
 pub mod qualify;
 pub mod refusal;
