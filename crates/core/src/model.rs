@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 pub use galerne_smtp::Stage;
-use galerne_smtp::{Mailbox, Reply, ReversePath};
+pub use galerne_smtp::{Mailbox, Reply, ReversePath};
 
 use crate::content::{Content, Patch};
 use crate::directive::Directive;

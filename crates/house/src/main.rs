@@ -1,0 +1,2 @@
+//! `scripts/requirements`.
+fn main() {}
