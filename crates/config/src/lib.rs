@@ -19,9 +19,12 @@
     )
 )]
 
+pub mod csv;
+pub mod document;
 pub mod finding;
 pub mod load;
 pub mod tree;
+pub mod values;
 
 pub use finding::{Finding, Level};
 pub use load::{FlowSection, LoadOptions, Loaded, load};
