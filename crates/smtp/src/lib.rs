@@ -7,6 +7,10 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod address;
+pub mod bdat;
+pub mod client;
+pub mod data;
+pub mod ehlo;
 pub mod reply;
 pub mod stage;
 
