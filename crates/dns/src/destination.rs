@@ -1,26 +1,144 @@
 //! Where mail for a domain goes: lookups in the right order, bounded; the rules are core's.
 
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::task::Poll;
 
-use galerne_core::refusal::Refusal;
+use galerne_core::mx::{self, HostAnswer, MxAnswer, MxRecord, MxRefusal, Own};
 
-use crate::{LookupFailure, Resolver};
+use crate::{BoxFuture, LookupFailure, MxLookup, Resolver};
+
+/// Hosts whose addresses are looked up at the same time.
+const AT_ONCE: usize = 8;
 
 /// The hosts that take mail for a domain, best first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
-    /// Preference, name, addresses. An implicit MX (A/AAAA of the domain) has preference 0.
+    /// Preference, name, addresses; only what may be contacted. An implicit MX (A/AAAA of the
+    /// domain) and an address literal have preference 0.
     pub hosts: Vec<(u16, Arc<str>, Vec<IpAddr>)>,
+    /// All MX names with their preference, in the same order, also those whose address failed: for
+    /// finding the group (FLOW-55). Empty for an implicit MX and for an address literal.
+    pub names: Vec<(u16, Arc<str>)>,
 }
 
 /// Why there is no destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DestinationFailure {
-    /// A decision: no such domain, null MX, a loop, a forbidden network.
-    Refused(Refusal),
+    /// A decision: no such domain, null MX, a loop, a forbidden network. Never
+    /// `MxRefusal::TemporaryFailure`.
+    Refused(MxRefusal),
     /// The name servers gave no answer now; with the cause in words (451 9.3.4).
     Temporary(String),
+}
+
+/// The hosts that take mail for `domain` (lower case, A-labels), by RFC 5321 §5.1 (FLOW-60).
+///
+/// MX first, then A and AAAA of each host, several at once. A host whose addresses cannot be had
+/// does not hide the others. An address literal is its own host. `entropy` shuffles hosts of equal
+/// preference.
+pub async fn find_destination(
+    resolver: &dyn Resolver,
+    domain: &str,
+    own: Own<'_>,
+    entropy: &mut (dyn FnMut() -> u64 + Send),
+) -> Result<Destination, DestinationFailure> {
+    if domain.starts_with('[') {
+        let address =
+            literal(domain).ok_or(DestinationFailure::Refused(MxRefusal::NothingUsable))?;
+        let host = (0, domain.to_owned(), HostAnswer::Addresses(vec![address]));
+        return judge(vec![host], Vec::new(), own, None);
+    }
+    let answer = match resolver.mx(domain).await {
+        Ok(MxLookup::Records(records)) => {
+            let record = |(preference, host)| MxRecord { preference, host };
+            MxAnswer::Records(records.into_iter().map(record).collect())
+        }
+        Ok(MxLookup::NoRecords) => MxAnswer::NoRecords,
+        Ok(MxLookup::NoSuchDomain) | Err(LookupFailure::NoSuchName) => MxAnswer::NoSuchDomain,
+        Err(LookupFailure::Temporary(cause)) => return Err(DestinationFailure::Temporary(cause)),
+    };
+    let selected =
+        mx::select(domain, &answer, &mut *entropy).map_err(DestinationFailure::Refused)?;
+    let names = match answer {
+        MxAnswer::Records(_) => selected
+            .iter()
+            .map(|(p, host)| (*p, Arc::from(host.as_str())))
+            .collect(),
+        _ => Vec::new(),
+    };
+    let (hosts, cause) = look_up(resolver, selected).await;
+    judge(hosts, names, own, cause)
+}
+
+/// Addresses of all hosts, in their order, and the first temporary failure.
+async fn look_up(
+    resolver: &dyn Resolver,
+    selected: Vec<(u16, String)>,
+) -> (Vec<(u16, String, HostAnswer)>, Option<String>) {
+    let mut hosts = Vec::with_capacity(selected.len());
+    let mut cause = None;
+    for some in selected.chunks(AT_ONCE) {
+        let lookups = some
+            .iter()
+            .map(|(_, host)| resolver.addresses(host))
+            .collect();
+        for ((preference, host), answer) in some.iter().zip(together(lookups).await) {
+            let answer = match answer {
+                Ok(addresses) => HostAnswer::Addresses(addresses),
+                Err(LookupFailure::NoSuchName) => HostAnswer::Addresses(Vec::new()),
+                Err(LookupFailure::Temporary(why)) => {
+                    cause.get_or_insert(why);
+                    HostAnswer::TemporaryFailure
+                }
+            };
+            hosts.push((*preference, host.clone(), answer));
+        }
+    }
+    (hosts, cause)
+}
+
+fn judge(
+    hosts: Vec<(u16, String, HostAnswer)>,
+    names: Vec<(u16, Arc<str>)>,
+    own: Own<'_>,
+    cause: Option<String>,
+) -> Result<Destination, DestinationFailure> {
+    match mx::exchangers(hosts, own) {
+        Ok(found) => {
+            let host = |e: mx::Exchanger| (e.preference, Arc::from(e.host), e.addresses);
+            Ok(Destination {
+                hosts: found.into_iter().map(host).collect(),
+                names,
+            })
+        }
+        Err(MxRefusal::TemporaryFailure) => Err(DestinationFailure::Temporary(
+            cause.unwrap_or_else(|| "DNS failed".to_owned()),
+        )),
+        Err(refusal) => Err(DestinationFailure::Refused(refusal)),
+    }
+}
+
+/// Runs all at once; the results stand in the order of the futures.
+async fn together<T>(futures: Vec<BoxFuture<'_, T>>) -> Vec<T> {
+    let mut running: Vec<_> = futures.into_iter().map(|future| (future, None)).collect();
+    poll_fn(|context| {
+        for (future, result) in running.iter_mut().filter(|(_, result)| result.is_none()) {
+            if let Poll::Ready(value) = future.as_mut().poll(context) {
+                *result = Some(value);
+            }
+        }
+        match running.iter().all(|(_, result)| result.is_some()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+    running
+        .into_iter()
+        .filter_map(|(_, result)| result)
+        .collect()
 }
 
 /// The addresses of a relay host: an address is used directly, a name is looked up by A and AAAA,

@@ -12,7 +12,7 @@ pub mod zone;
 use std::fmt;
 use std::net::IpAddr;
 
-pub use destination::{Destination, DestinationFailure, host_addresses};
+pub use destination::{Destination, DestinationFailure, find_destination, host_addresses};
 pub use galerne_core::ports::BoxFuture;
 pub use hickory::HickoryResolver;
 pub use zone::ZoneResolver;
