@@ -1,6 +1,13 @@
-//! Which recipients of a message share one outbound transaction (RELAY-20).
+//! Which recipients of a message share one outbound transaction (RELAY-20). Called by the
+//! delivery driver once all plans are made.
 
-use crate::model::Plan;
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use galerne_smtp::ReversePath;
+
+use crate::model::{NextHop, OutboundSender, Plan};
+use crate::settings::Ssl;
 
 /// Most recipients of one outbound transaction.
 pub const MOST: usize = 100;
@@ -14,7 +21,65 @@ pub struct Planned<'a> {
     pub next_hop_key: &'a str,
 }
 
+/// Everything that makes two outbound transactions different.
+#[derive(PartialEq, Eq, Hash)]
+struct Key<'a> {
+    relay: Option<&'a str>,
+    next_hop: &'a str,
+    group: &'a str,
+    outbounds: Vec<IpAddr>,
+    ordered: bool,
+    ehlo: Option<&'a str>,
+    sender: &'a ReversePath,
+    ssl: u8,
+    timeout: std::time::Duration,
+    maxhop: u32,
+}
+
 /// Indices of `planned` in bundles of at most `MOST`, in the order of their first members.
-pub fn bundles(_planned: &[Planned<'_>]) -> Vec<Vec<usize>> {
-    todo!()
+pub fn bundles(planned: &[Planned<'_>]) -> Vec<Vec<usize>> {
+    let mut bundles: Vec<Vec<usize>> = Vec::new();
+    let mut open: HashMap<Key<'_>, usize> = HashMap::new();
+    for (index, one) in planned.iter().enumerate() {
+        let Some(key) = key(one) else {
+            bundles.push(vec![index]);
+            continue;
+        };
+        let latest = open.entry(key).or_insert(usize::MAX);
+        match bundles.get_mut(*latest).filter(|b| b.len() < MOST) {
+            Some(bundle) => bundle.push(index),
+            None => {
+                *latest = bundles.len();
+                bundles.push(vec![index]);
+            }
+        }
+    }
+    bundles
+}
+
+/// `None`: the recipient has an envelope sender of its own and shares with nobody.
+fn key<'a>(one: &Planned<'a>) -> Option<Key<'a>> {
+    let plan = one.plan;
+    let OutboundSender::Fixed(sender) = &plan.sender else {
+        return None;
+    };
+    Some(Key {
+        relay: match &plan.route.next_hop {
+            NextHop::Mx => None,
+            NextHop::Host(host) => Some(&host.name),
+        },
+        next_hop: one.next_hop_key,
+        group: &plan.group.name,
+        outbounds: plan.outbounds.iter().map(|o| o.address).collect(),
+        ordered: plan.ordered,
+        ehlo: plan.ehlo.as_deref(),
+        sender,
+        ssl: match plan.ssl {
+            Ssl::Opportunistic => 0,
+            Ssl::Never => 1,
+            Ssl::Required => 2,
+        },
+        timeout: plan.timeout,
+        maxhop: plan.maxhop,
+    })
 }

@@ -1,24 +1,51 @@
 //! The hop machine: which outbound tries which remote next, and what the end of an attempt means
-//! (RELAY-42, RELAY-60 to RELAY-70, ROUTE-35, ROUTE-37). Called by the delivery driver.
+//! (RELAY-42, RELAY-60 to RELAY-70, ROUTE-35, ROUTE-37). Called by the delivery driver, which
+//! connects, waits and keeps the timeout.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::model::{Outcome, Qualification, Remote, Stage};
+pub use galerne_smtp::client::RemoteAnswer;
+use galerne_smtp::{EnhancedCode, Reply};
+
+use crate::model::{Class, Outcome, Qualification, Remote, Stage};
 use crate::settings::OutboundIp;
 
-/// What a remote answered at one step. (Becomes a re-export of `galerne_smtp::client`.)
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RemoteAnswer {
-    Reply(galerne_smtp::Reply),
-    /// What came instead of a reply, escaped and cut.
-    Malformed(String),
-    /// No reply: closed, reset, timed out.
-    Lost(String),
+/// The hops of one bundle of recipients that share next hop, group and outbounds.
+///
+/// Only pairs of one address family are made (ROUTE-37), no pair twice (RELAY-42), at most
+/// `maxhop` of them (RELAY-41).
+pub struct Chase {
+    remotes: Vec<RemoteState>,
+    outbounds: Vec<OutboundState>,
+    /// Pairs (outbound, remote) tried, the last one last.
+    tried: Vec<(usize, usize)>,
+    maxhop: u32,
+    /// How the last hop ended.
+    last: End,
+    /// The last pair was already repeated on a new connection.
+    repeated: bool,
+    /// `next` has to repeat the last pair.
+    repeat: bool,
 }
 
-/// The hops of one bundle of recipients.
-pub struct Chase {}
+struct RemoteState {
+    remote: Remote,
+    failed: bool,
+}
+
+struct OutboundState {
+    outbound: Arc<OutboundIp>,
+    blocked: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// No hop ended yet, or its end says nothing about the next.
+    Open,
+    Failed,
+    Blocked,
+}
 
 /// What to do next.
 #[derive(Clone, Debug)]
@@ -29,33 +56,138 @@ pub enum Next {
         remote: Remote,
         hop: u32,
     },
-    /// `maxhop` is reached or every pair was tried: the last attempt speaks.
+    /// `maxhop` is reached or every pair was tried: the last attempt speaks (RELAY-65).
     Exhausted,
 }
 
 impl Chase {
     /// `remotes` in order of preference, `outbounds` in the order to use (already rotated).
-    pub fn new(_remotes: Vec<Remote>, _outbounds: Vec<Arc<OutboundIp>>, _maxhop: u32) -> Self {
-        todo!()
+    pub fn new(remotes: Vec<Remote>, outbounds: Vec<Arc<OutboundIp>>, maxhop: u32) -> Self {
+        Chase {
+            remotes: remotes
+                .into_iter()
+                .map(|remote| RemoteState {
+                    remote,
+                    failed: false,
+                })
+                .collect(),
+            outbounds: outbounds
+                .into_iter()
+                .map(|outbound| OutboundState {
+                    outbound,
+                    blocked: false,
+                })
+                .collect(),
+            tried: Vec::new(),
+            maxhop,
+            last: End::Open,
+            repeated: false,
+            repeat: false,
+        }
     }
-    /// The next hop.
-    pub fn next(&mut self, _recently_timed_out: &dyn Fn(SocketAddr) -> bool) -> Next {
-        todo!()
+
+    /// The next hop. Remotes that `recently_timed_out` come when no other pair is left (ROUTE-35).
+    pub fn next(&mut self, recently_timed_out: &dyn Fn(SocketAddr) -> bool) -> Next {
+        if std::mem::take(&mut self.repeat) {
+            self.repeated = true;
+        } else {
+            if self.hops() >= self.maxhop {
+                return Next::Exhausted;
+            }
+            let Some(pair) = self.best_pair(recently_timed_out) else {
+                return Next::Exhausted;
+            };
+            self.tried.push(pair);
+            self.last = End::Open;
+            self.repeated = false;
+        }
+        match self.last_pair() {
+            Some((o, r)) => Next::Try {
+                outbound: o.outbound.clone(),
+                remote: r.remote.clone(),
+                hop: self.tried.len() as u32,
+            },
+            None => Next::Exhausted,
+        }
     }
+
     /// The last hop ended without a usable connection: another remote address comes first.
-    pub fn connection_failed(&mut self) {}
-    /// The last hop ended in a block: another outbound to the same remote comes first.
-    pub fn blocked(&mut self) {}
-    /// The last hop used an idle session that proved closed, or answered 421 before its MAIL was
-    /// accepted: `next` gives the same pair once more, on a new connection, and no hop is counted.
-    /// False if that was done already: then it is a connection failure.
-    pub fn session_was_stale(&mut self) -> bool {
-        todo!()
+    pub fn connection_failed(&mut self) {
+        self.last = End::Failed;
+        let last = self.tried.last().copied();
+        if let Some(state) = last.and_then(|(_, r)| self.remotes.get_mut(r)) {
+            state.failed = true;
+        }
     }
+
+    /// The last hop ended in a block: another outbound to the same remote comes first.
+    pub fn blocked(&mut self) {
+        self.last = End::Blocked;
+        let last = self.tried.last().copied();
+        if let Some(state) = last.and_then(|(o, _)| self.outbounds.get_mut(o)) {
+            state.blocked = true;
+        }
+    }
+
+    /// The last hop used an idle session that proved closed, or answered 421 before its MAIL was
+    /// accepted: `next` gives the same pair once more, to be used on a new connection, and no hop
+    /// is counted (RELAY-42). False if that was done already: then it is a connection failure.
+    pub fn session_was_stale(&mut self) -> bool {
+        self.repeat = !self.repeated && !self.tried.is_empty();
+        self.repeat
+    }
+
     /// Hops taken.
     pub fn hops(&self) -> u32 {
-        todo!()
+        self.tried.len() as u32
     }
+
+    fn last_pair(&self) -> Option<(&OutboundState, &RemoteState)> {
+        let (o, r) = *self.tried.last()?;
+        Some((self.outbounds.get(o)?, self.remotes.get(r)?))
+    }
+
+    /// The untried pair that ranks first (RELAY-68).
+    fn best_pair(&self, recently_timed_out: &dyn Fn(SocketAddr) -> bool) -> Option<(usize, usize)> {
+        let current = self.tried.last().copied();
+        let mut best: Option<(Rank, (usize, usize))> = None;
+        for (r, remote) in self.remotes.iter().enumerate() {
+            let timed_out = recently_timed_out(remote.remote.address);
+            for (o, outbound) in self.outbounds.iter().enumerate() {
+                let same_family =
+                    outbound.outbound.address.is_ipv4() == remote.remote.address.is_ipv4();
+                if !same_family || self.tried.contains(&(o, r)) {
+                    continue;
+                }
+                let rank = Rank {
+                    // A remote that has just blocked us is alive: ask it again from elsewhere.
+                    elsewhere: self.last == End::Blocked && current.is_none_or(|(_, cr)| cr != r),
+                    timed_out,
+                    failed: remote.failed,
+                    blocked: outbound.blocked,
+                    preference: r,
+                    change: current.is_some_and(|(co, _)| co != o),
+                    order: o,
+                };
+                if best.as_ref().is_none_or(|(b, _)| rank < *b) {
+                    best = Some((rank, (o, r)));
+                }
+            }
+        }
+        best.map(|(_, pair)| pair)
+    }
+}
+
+/// What makes one pair better than another; fields in order of weight, smaller is better.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    elsewhere: bool,
+    timed_out: bool,
+    failed: bool,
+    blocked: bool,
+    preference: usize,
+    change: bool,
+    order: usize,
 }
 
 /// What the end of an attempt means for one recipient.
@@ -71,22 +203,81 @@ pub enum Verdict {
     SameTransactionAgain,
 }
 
-/// Judges one recipient's end of an attempt. Prefer `judge_all`, which cannot loop.
-pub fn judge(
-    _stage: Stage,
-    _answer: &RemoteAnswer,
-    _qualification: Option<&Qualification>,
-    _dot_sent: bool,
-) -> Verdict {
-    todo!()
+/// Judges all recipients of one transaction: `ends` and `qualifications` in the same order.
+/// `SameTransactionAgain` is said only when another recipient of it was not refused, so that a
+/// driver that follows it comes to an end.
+pub fn judge_all(
+    ends: &[(Stage, RemoteAnswer)],
+    qualifications: &[Option<Qualification>],
+    dot_sent: bool,
+) -> Vec<Verdict> {
+    let progress = ends.iter().any(|(stage, _)| *stage >= Stage::Data);
+    let qualifications = qualifications
+        .iter()
+        .map(Option::as_ref)
+        .chain(std::iter::repeat(None));
+    ends.iter()
+        .zip(qualifications)
+        .map(|((stage, answer), qualification)| {
+            match judge(*stage, answer, qualification, dot_sent) {
+                Verdict::SameTransactionAgain if !progress => Verdict::Final(Outcome::Deferred),
+                verdict => verdict,
+            }
+        })
+        .collect()
 }
 
-/// Judges all recipients of one transaction; `SameTransactionAgain` only when another recipient
-/// of it got through.
-pub fn judge_all(
-    _ends: &[(Stage, RemoteAnswer)],
-    _qualifications: &[Option<Qualification>],
-    _dot_sent: bool,
-) -> Vec<Verdict> {
-    todo!()
+/// Judges the end of an attempt for one recipient: `answer` came at `stage`. `dot_sent`: the
+/// final dot of its transaction was sent. See `judge_all`, which is safe against loops.
+pub fn judge(
+    stage: Stage,
+    answer: &RemoteAnswer,
+    qualification: Option<&Qualification>,
+    dot_sent: bool,
+) -> Verdict {
+    match answer {
+        // RELAY-70: the remote may have it; nobody else gets it.
+        RemoteAnswer::Lost(_) if dot_sent => Verdict::Final(Outcome::Unknown),
+        RemoteAnswer::Lost(_) => Verdict::NextRemote,
+        // Breakdown before MAIL (RELAY-61); later it is a reply like any other (RELAY-74).
+        RemoteAnswer::Malformed(_) if stage < Stage::Mail => Verdict::NextRemote,
+        RemoteAnswer::Malformed(_) => Verdict::Final(Outcome::Deferred),
+        RemoteAnswer::Reply(reply) => judge_reply(stage, reply, qualification),
+    }
+}
+
+fn judge_reply(stage: Stage, reply: &Reply, qualification: Option<&Qualification>) -> Verdict {
+    if stage == Stage::Dot && reply.code() / 100 == 2 {
+        return Verdict::Final(Outcome::Delivered);
+    }
+    // Without a pattern the qualification is soft by default (FLOW-61) and says nothing here.
+    let class = qualification
+        .filter(|q| q.pattern.is_some())
+        .map(|q| &q.class);
+    match class {
+        Some(Class::Flow { .. }) => return Verdict::NextOutbound,
+        // ROUTE-42: a refusal of our credentials says nothing about the recipient.
+        _ if stage == Stage::Auth => return Verdict::NextRemote,
+        None if stage < Stage::Mail => return Verdict::NextRemote,
+        None | Some(Class::Soft) if wants_fewer_recipients(stage, reply) => {
+            return Verdict::SameTransactionAgain;
+        }
+        _ => {}
+    }
+    Verdict::Final(failure(reply))
+}
+
+/// `452` at RCPT that speaks of the number of recipients (RFC 5321 §4.5.3.1.10), not of this one.
+fn wants_fewer_recipients(stage: Stage, reply: &Reply) -> bool {
+    let about_number = matches!(reply.enhanced(), None | Some(EnhancedCode(4, 5, 3)));
+    stage == Stage::Rcpt && reply.code() == 452 && about_number
+}
+
+/// How a refused delivery is booked: by the reply the remote gave.
+pub(crate) fn failure(reply: &Reply) -> Outcome {
+    if reply.code() / 100 == 5 {
+        Outcome::Failed
+    } else {
+        Outcome::Deferred
+    }
 }
