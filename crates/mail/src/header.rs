@@ -114,10 +114,21 @@ impl Header {
 ///
 /// Linear in the length of the header; one allocation for ordinary messages.
 pub fn scan(octets: &[u8], limit: usize) -> Header {
+    run(octets, limit, true)
+}
+
+/// Scans with the folding of RFC 5322 alone: a directive ends where any other field would. For
+/// clients whose directive means nothing (RELAY-36), so that open braces swallow no field.
+pub fn scan_folded_only(octets: &[u8], limit: usize) -> Header {
+    run(octets, limit, false)
+}
+
+fn run(octets: &[u8], limit: usize, braces: bool) -> Header {
     let limit = limit.min(u32::MAX as usize);
     let mut scan = Scan {
         header: Header::default(),
         line: 0,
+        braces,
         open: None,
     };
     scan.header.fields.reserve(32);
@@ -169,6 +180,8 @@ fn line_end(window: &[u8]) -> Option<usize> {
 struct Scan {
     header: Header,
     line: u32,
+    /// Whether open braces keep a directive open.
+    braces: bool,
     /// The braces of the directive being read.
     open: Option<Braces>,
 }
@@ -215,9 +228,11 @@ impl Scan {
             12 if name.eq_ignore_ascii_case(DIRECTIVE_NAME.as_bytes()) => {
                 header.directive.get_or_insert(index);
                 header.directive_count += 1;
-                let mut braces = Braces::default();
-                braces.read(line.get(colon + 1..).unwrap_or_default());
-                self.open = Some(braces);
+                if self.braces {
+                    let mut braces = Braces::default();
+                    braces.read(line.get(colon + 1..).unwrap_or_default());
+                    self.open = Some(braces);
+                }
             }
             _ => {}
         }
@@ -283,3 +298,6 @@ impl Braces {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
