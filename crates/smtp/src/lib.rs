@@ -9,11 +9,17 @@
 pub mod address;
 pub mod bdat;
 pub mod client;
+pub mod command;
 pub mod data;
 pub mod ehlo;
+pub mod proxy;
 pub mod reply;
+pub mod sasl;
+pub mod server;
 pub mod stage;
+pub mod xtext;
 
-pub use address::{Mailbox, ReversePath};
+pub use address::{AddressError, ForwardPath, Mailbox, ReversePath};
+pub use command::{Notify, Ret};
 pub use reply::{EnhancedCode, Reply};
 pub use stage::Stage;
