@@ -186,3 +186,6 @@ pub(crate) fn both_families(
         (Err(NoSuchName), Err(NoSuchName)) => Err(NoSuchName),
     }
 }
+
+#[cfg(test)]
+mod tests;

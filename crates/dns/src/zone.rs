@@ -331,3 +331,6 @@ fn addresses(records: Vec<Data>) -> Vec<IpAddr> {
     };
     records.into_iter().filter_map(address).collect()
 }
+
+#[cfg(test)]
+mod tests;
