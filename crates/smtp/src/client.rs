@@ -2,10 +2,18 @@
 //! other. The driver in `galerne-outbound` moves octets and keeps deadlines; what an answer means
 //! for the mail is decided in `galerne-core`.
 
+mod commands;
+mod hello;
+mod transaction;
+
 use crate::address::{Mailbox, ReversePath};
 use crate::ehlo::Capabilities;
-use crate::reply::Reply;
+use crate::reply::{Reply, ReplyParser};
+pub use crate::sasl_client::ClientAuth;
+use crate::sasl_client::SaslClient;
 use crate::stage::Stage;
+
+use transaction::Progress;
 
 /// Whether STARTTLS is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,19 +21,6 @@ pub enum StartTlsUse {
     Never,
     IfOffered,
     Required,
-}
-
-/// Login and password for AUTH. Never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ClientAuth {
-    pub login: String,
-    pub password: String,
-}
-
-impl std::fmt::Debug for ClientAuth {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ClientAuth(***)")
-    }
 }
 
 /// What the session has to know before it begins.
@@ -57,7 +52,7 @@ pub struct TxRecipient {
     pub mailbox: Mailbox,
     /// NOTIFY keywords as they go over the wire, e.g. `SUCCESS,FAILURE`.
     pub notify: Option<String>,
-    /// `type;address`, decoded; the session encodes the address as xtext.
+    /// `type;address` as it goes over the wire, made by [`crate::xtext::encode_orcpt`].
     pub orcpt: Option<String>,
 }
 
@@ -142,6 +137,8 @@ pub enum FailureKind {
 pub enum ClientEvent {
     /// Send what is in `out`, then read and give it to `input` (or call `lost`).
     NeedInput,
+    /// The greeting was 220; see [`ClientSession::greeting`]. Poll again.
+    Greeted,
     /// Do the TLS handshake, then call `tls_established`. Nothing is left to send.
     StartTls,
     /// Logged in and idle: call `start`, or `quit`.
@@ -158,57 +155,227 @@ pub enum ClientEvent {
     },
 }
 
+/// Where the session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Greeting,
+    /// EHLO is to be sent.
+    Hello,
+    Ehlo,
+    Helo,
+    StartTls,
+    Handshake,
+    Auth,
+    Ready,
+    /// A transaction is under way; see [`Progress`].
+    Transaction,
+    Quit,
+    /// Nothing more can be done; `failure` says why.
+    Over,
+}
+
 /// One session with one remote.
 pub struct ClientSession {
+    config: ClientConfig,
     capabilities: Capabilities,
+    greeting: Option<Reply>,
+    phase: Phase,
+    stage: Stage,
+    /// TLS stands.
+    tls: bool,
+    parser: ReplyParser,
+    /// What came and was not read yet is `inbox[read..]`.
+    inbox: Vec<u8>,
+    read: usize,
+    lost: Option<String>,
+    sasl: Option<SaslClient>,
+    progress: Progress,
+    /// The remote still has a transaction open that came to nothing.
+    needs_rset: bool,
+    /// Transactions begun with success, for MAILMAX.
+    mails: u32,
+    failure: Option<(Stage, RemoteAnswer, FailureKind)>,
+    /// QUIT would be understood.
+    may_quit: bool,
 }
+
+/// Inbox allocations larger than this are given back when all is read.
+const KEEP_INBOX: usize = 8192;
 
 impl ClientSession {
     /// A session just connected, before the greeting.
-    pub fn new(_config: ClientConfig) -> Self {
+    pub fn new(config: ClientConfig) -> Self {
         ClientSession {
             capabilities: Capabilities::default(),
+            greeting: None,
+            phase: Phase::Greeting,
+            stage: Stage::Connect,
+            tls: config.tls_active,
+            parser: ReplyParser::new(),
+            inbox: Vec::new(),
+            read: 0,
+            lost: None,
+            sasl: None,
+            progress: Progress::default(),
+            needs_rset: false,
+            mails: 0,
+            failure: None,
+            may_quit: false,
+            config,
         }
     }
 
     /// Octets came from the remote.
-    pub fn input(&mut self, _octets: &[u8]) {}
-
-    /// Goes on as far as it can; appends to `out` what is to be sent.
-    pub fn poll(&mut self, _out: &mut Vec<u8>) -> ClientEvent {
-        ClientEvent::NeedInput
+    pub fn input(&mut self, octets: &[u8]) {
+        // Before TLS stands, nothing may come that counts behind it (T-11).
+        if self.phase != Phase::Handshake && self.phase != Phase::Over {
+            self.inbox.extend_from_slice(octets);
+        }
     }
 
-    /// The connection ended, failed, or a deadline passed.
-    pub fn lost(&mut self, _why: &str) {}
+    /// Goes on as far as it can; appends to `out` what is to be sent.
+    pub fn poll(&mut self, out: &mut Vec<u8>) -> ClientEvent {
+        loop {
+            let event = match self.phase {
+                Phase::Ready => self.poll_ready(),
+                Phase::Transaction => self.poll_transaction(out),
+                Phase::Over => Some(self.failed()),
+                _ => self.poll_hello(out),
+            };
+            if let Some(event) = event {
+                return event;
+            }
+        }
+    }
 
-    /// The handshake asked for by `StartTls` succeeded.
-    pub fn tls_established(&mut self) {}
+    /// The connection ended, failed, or a deadline passed. What has come before is still heard;
+    /// then the next poll gives `Failed` or `Finished` with [`RemoteAnswer::Lost`].
+    pub fn lost(&mut self, why: &str) {
+        if self.lost.is_none() {
+            self.lost = Some(why.to_owned());
+        }
+    }
 
-    /// Begins a transaction.
-    pub fn start(&mut self, _transaction: Transaction) {}
+    /// The handshake asked for by `StartTls` succeeded: all that was said in clear is forgotten.
+    pub fn tls_established(&mut self) {
+        self.tls = true;
+        self.capabilities = Capabilities::default();
+        self.forget_input();
+        if self.phase == Phase::Handshake {
+            self.phase = Phase::Hello;
+        }
+    }
 
-    /// A part of the content, after `SendContent`.
-    pub fn content(&mut self, _chunk: &[u8], _out: &mut Vec<u8>) {}
+    /// Begins a transaction. To be called after `Ready`, or after `Finished` with `usable`.
+    pub fn start(&mut self, transaction: Transaction) {
+        if self.phase != Phase::Ready {
+            self.lost("the session is over");
+        }
+        self.progress.begin(transaction);
+        self.phase = Phase::Transaction;
+        self.stage = Stage::Mail;
+    }
 
-    /// The end of the content.
-    pub fn content_end(&mut self, _out: &mut Vec<u8>) {}
+    /// Says QUIT, if the remote is listening for commands.
+    pub fn quit(&mut self, out: &mut Vec<u8>) {
+        if self.may_quit && self.lost.is_none() && matches!(self.phase, Phase::Ready | Phase::Over)
+        {
+            out.extend_from_slice(b"QUIT\r\n");
+            self.forget_input();
+            (self.phase, self.stage) = (Phase::Quit, Stage::Quit);
+        }
+    }
 
-    /// Says QUIT, if the connection stands.
-    pub fn quit(&mut self, _out: &mut Vec<u8>) {}
-
-    /// What the remote offers, as it said last.
+    /// What the remote offers, as it said last; nothing before EHLO.
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }
 
+    /// The greeting, once it has come.
+    pub fn greeting(&self) -> Option<&Reply> {
+        self.greeting.as_ref()
+    }
+
     /// The step that waits for an answer, or the last one.
     pub fn stage(&self) -> Stage {
-        Stage::Connect
+        self.stage
     }
 
     /// Whether the MAIL of the present or last transaction was accepted (RELAY-42).
     pub fn mail_accepted(&self) -> bool {
-        false
+        self.progress.mail_accepted()
+    }
+
+    /// An idle session hears nothing; whatever comes ends it.
+    fn poll_ready(&mut self) -> Option<ClientEvent> {
+        if self.lost.is_none() && !self.has_unread() {
+            return Some(ClientEvent::Ready);
+        }
+        let answer = self.out_of_turn();
+        self.may_quit = false;
+        Some(self.fail(self.stage, answer, FailureKind::Lost))
+    }
+
+    /// The next answer of the remote; `None` while it has not come whole.
+    fn next_answer(&mut self) -> Option<RemoteAnswer> {
+        let (used, result) = self
+            .parser
+            .parse(self.inbox.get(self.read..).unwrap_or_default());
+        self.read += used;
+        if self.read >= self.inbox.len() {
+            self.inbox.clear();
+            self.read = 0;
+            if self.inbox.capacity() > KEEP_INBOX {
+                self.inbox = Vec::new();
+            }
+        }
+        match result {
+            Some(Ok(reply)) => Some(RemoteAnswer::Reply(reply)),
+            Some(Err(malformed)) => Some(RemoteAnswer::Malformed(malformed.0)),
+            None => self.lost.clone().map(RemoteAnswer::Lost),
+        }
+    }
+
+    /// Whether something came that no one has read: at a moment when nothing is asked it answers
+    /// nothing, and would be taken for the answer to what is asked next.
+    fn has_unread(&self) -> bool {
+        self.read < self.inbox.len() || self.parser.is_inside()
+    }
+
+    fn forget_input(&mut self) {
+        self.inbox = Vec::new();
+        self.read = 0;
+        self.parser.reset();
+    }
+
+    /// What an idle remote said or did: 421, or nothing that counts.
+    fn out_of_turn(&mut self) -> RemoteAnswer {
+        match self.next_answer() {
+            Some(RemoteAnswer::Reply(reply)) if reply.code() == 421 => RemoteAnswer::Reply(reply),
+            Some(RemoteAnswer::Lost(why)) => RemoteAnswer::Lost(why),
+            _ => RemoteAnswer::Lost("the remote spoke out of turn".into()),
+        }
+    }
+
+    fn fail(&mut self, stage: Stage, answer: RemoteAnswer, kind: FailureKind) -> ClientEvent {
+        self.phase = Phase::Over;
+        self.stage = stage;
+        self.failure = Some((stage, answer, kind));
+        self.failed()
+    }
+
+    fn failed(&self) -> ClientEvent {
+        match &self.failure {
+            Some((stage, answer, kind)) => ClientEvent::Failed {
+                stage: *stage,
+                answer: answer.clone(),
+                kind: *kind,
+            },
+            None => ClientEvent::Failed {
+                stage: self.stage,
+                answer: RemoteAnswer::Lost("the session is over".into()),
+                kind: FailureKind::Lost,
+            },
+        }
     }
 }

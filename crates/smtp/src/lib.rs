@@ -15,6 +15,7 @@ pub mod ehlo;
 pub mod proxy;
 pub mod reply;
 pub mod sasl;
+pub mod sasl_client;
 pub mod server;
 pub mod stage;
 pub mod xtext;
