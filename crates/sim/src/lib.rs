@@ -7,3 +7,5 @@
 pub mod client;
 pub mod nameserver;
 pub mod net;
+pub mod sink;
+pub mod tls;
