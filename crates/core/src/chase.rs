@@ -281,3 +281,6 @@ pub(crate) fn failure(reply: &Reply) -> Outcome {
         Outcome::Deferred
     }
 }
+
+#[cfg(test)]
+mod tests;
