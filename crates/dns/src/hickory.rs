@@ -14,7 +14,7 @@ use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 
 use crate::destination::both_families;
 use crate::{BoxFuture, LookupFailure, MxLookup, Resolver, normal};
@@ -25,10 +25,8 @@ const CACHE_ENTRIES: u64 = 32_768;
 const LONGEST_KEPT: Duration = Duration::from_secs(86_400);
 /// A negative answer is kept no longer than this (RFC 2308 §5).
 const LONGEST_NEGATIVE: Duration = Duration::from_secs(3_600);
-/// Waiting for one try, unless configured.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Tries per lookup.
-const TRIES: usize = 2;
+/// A lookup is given up after this, however many servers and tries are configured.
+const LONGEST_LOOKUP: Duration = Duration::from_secs(60);
 /// Aliases followed before a chain counts as a loop.
 const MAX_ALIASES: usize = 8;
 
@@ -41,7 +39,7 @@ pub struct HickoryResolver {
 
 impl HickoryResolver {
     /// A resolver that asks only `resolvers` (IF-9), or the system's if there is none.
-    /// `timeout` bounds one try; `None`: 5 s.
+    /// `timeout` bounds one try; `None`: 5 s, or what the system's configuration says.
     ///
     /// # Errors
     /// The system's configuration cannot be read; with the cause in words.
@@ -58,17 +56,15 @@ impl HickoryResolver {
         };
         let options = builder.options_mut();
         set(options, timeout);
-        let servers = u32::try_from(resolvers.len().clamp(1, 8)).unwrap_or(1);
+        // Each try may go to two servers, by UDP and then TCP.
         let tries = u32::try_from(options.attempts)
             .unwrap_or(2)
-            .saturating_add(1)
-            .min(8);
-        // UDP, then TCP, at each server at each try.
+            .saturating_add(1);
         let deadline = options
             .timeout
             .saturating_mul(tries)
-            .saturating_mul(servers.min(2))
-            .saturating_mul(2);
+            .saturating_mul(4)
+            .min(LONGEST_LOOKUP);
         let inner = builder.build().map_err(|e| format!("resolver: {e}"))?;
         Ok(HickoryResolver { inner, deadline })
     }
@@ -87,10 +83,7 @@ impl HickoryResolver {
     async fn records(&self, name: &str, kind: RecordType) -> Result<Vec<RData>, LookupFailure> {
         let temporary = |cause: String| LookupFailure::Temporary(format!("{kind} {name}: {cause}"));
         match self.ask(name, kind).await {
-            Ok(lookup) => {
-                let records = lookup.answers().iter().map(|r| r.data.clone());
-                Ok(records.filter(|d| d.record_type() == kind).collect())
-            }
+            Ok(lookup) => Ok(answers(&lookup, kind)),
             Err(Unanswered::NoSuchName) => Err(LookupFailure::NoSuchName),
             Err(Unanswered::Temporary(cause)) => Err(temporary(cause)),
             Err(Unanswered::NoData { proved: true }) => Ok(Vec::new()),
@@ -191,8 +184,9 @@ fn server(address: SocketAddr) -> NameServerConfig {
 }
 
 fn set(options: &mut ResolverOpts, timeout: Option<Duration>) {
-    options.timeout = timeout.unwrap_or(DEFAULT_TIMEOUT);
-    options.attempts = TRIES;
+    if let Some(timeout) = timeout {
+        options.timeout = timeout;
+    }
     options.cache_size = CACHE_ENTRIES;
     options.positive_max_ttl = Some(LONGEST_KEPT);
     options.negative_max_ttl = Some(LONGEST_NEGATIVE);
@@ -213,6 +207,59 @@ fn full_name(name: &str) -> Option<Name> {
     Some(full)
 }
 
+/// The records of the type asked for, at the name asked for or at the end of its aliases. Whatever
+/// else a server puts into its answer is not believed.
+fn answers(lookup: &Lookup, kind: RecordType) -> Vec<RData> {
+    let records = lookup.answers();
+    let mut names = vec![lookup.query().name()];
+    let mut known = 0;
+    while known < names.len() && names.len() <= records.len() {
+        let at = names[known];
+        known += 1;
+        let alias =
+            |record: &&Record| record.name == *at && record.record_type() == RecordType::CNAME;
+        if let Some(RData::CNAME(target)) = records.iter().find(alias).map(|r| &r.data)
+            && !names.contains(&&target.0)
+        {
+            names.push(&target.0);
+        }
+    }
+    let wanted = records
+        .iter()
+        .filter(|r| r.record_type() == kind && names.contains(&&r.name));
+    wanted.map(|r| r.data.clone()).collect()
+}
+
 fn addresses(records: Vec<RData>) -> Vec<IpAddr> {
     records.iter().filter_map(RData::ip_addr).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn if_9_without_a_resolver_the_systems_configuration_is_read() {
+        let system = hickory_resolver::system_conf::read_system_conf();
+        let ours = HickoryResolver::new(&[], None);
+        match (system, ours) {
+            (Ok((_, options)), Ok(ours)) => {
+                assert_eq!(ours.inner.options().timeout, options.timeout)
+            }
+            (system, ours) => assert_eq!(system.is_ok(), ours.is_ok()),
+        }
+    }
+
+    #[test]
+    fn if_9_the_named_port_is_used_for_udp_and_tcp() {
+        let config = server("192.0.2.1:5300".parse().expect("an address"));
+        let ports: Vec<u16> = config.connections.iter().map(|c| c.port).collect();
+        assert_eq!(ports, [5300, 5300]);
+    }
+
+    #[test]
+    fn names_are_full_so_that_no_search_list_applies() {
+        assert!(full_name("relay").is_some_and(|name| name.is_fqdn()));
+        assert!(full_name(".").is_none());
+    }
 }

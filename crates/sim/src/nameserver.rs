@@ -39,6 +39,9 @@ pub enum Behaviour {
     Silent,
     /// Empty truncated answers over UDP, honest ones over TCP.
     Truncate,
+    /// As the zone says, with forged records for other names put beside: an MX, and A records for
+    /// `victim.example`.
+    Poison,
 }
 
 /// One question it was asked.
@@ -167,12 +170,15 @@ impl Shared {
             Behaviour::Truncate if transport == Transport::Udp => {
                 response.metadata.truncation = true
             }
-            Behaviour::Honest | Behaviour::Truncate => {
+            Behaviour::Honest | Behaviour::Truncate | Behaviour::Poison => {
                 let answer = state
                     .zone
                     .answer(&query.name().to_ascii(), kind(query.query_type()));
                 fill(&mut response, answer, query.name())?;
             }
+        }
+        if state.behaviour == Behaviour::Poison {
+            poison(&mut response)?;
         }
         let octets = response.to_vec().ok()?;
         let room = usize::from(request.max_payload().max(512));
@@ -298,6 +304,17 @@ fn fill(response: &mut Message, answer: ZoneAnswer, asked: &Name) -> Option<()> 
     if !is_answered && !is_loop {
         response.add_authority(soa(asked));
     }
+    Some(())
+}
+
+/// Puts forged records into the answer and beside it.
+fn poison(response: &mut Message) -> Option<()> {
+    let victim = name("victim.example")?;
+    let forged = RData::A(A::new(203, 0, 113, 66));
+    let other = RData::MX(MX::new(0, name("evil.example")?));
+    response.add_answer(Record::from_rdata(victim.clone(), 3600, forged.clone()));
+    response.add_answer(Record::from_rdata(victim.clone(), 3600, other));
+    response.add_additional(Record::from_rdata(victim, 3600, forged));
     Some(())
 }
 
