@@ -52,7 +52,7 @@ pub struct TxRecipient {
     pub mailbox: Mailbox,
     /// NOTIFY keywords as they go over the wire, e.g. `SUCCESS,FAILURE`.
     pub notify: Option<String>,
-    /// `type;address` as it goes over the wire, made by [`crate::xtext::encode_orcpt`].
+    /// `type;address`, decoded; the session encodes the address as xtext.
     pub orcpt: Option<String>,
 }
 

@@ -156,10 +156,7 @@ mod tests {
 
     #[test]
     fn the_first_line_offers_nothing() {
-        assert_eq!(
-            Capabilities::parse(&Reply::new(250, "STARTTLS PIPELINING")).starttls,
-            false
-        );
+        assert!(!Capabilities::parse(&Reply::new(250, "STARTTLS PIPELINING")).starttls);
         assert!(Capabilities::parse(&Reply::new(250, "")).auth.is_empty());
     }
 

@@ -83,8 +83,13 @@ pub fn rcpt(recipient: &TxRecipient, offers: &Capabilities, out: &mut Vec<u8>) {
     if offers.dsn {
         let word = |b: u8| b.is_ascii_alphabetic() || b == b',';
         let graphic = |b: u8| b.is_ascii_graphic();
+        let orcpt = recipient
+            .orcpt
+            .as_deref()
+            .and_then(|orcpt| orcpt.split_once(';'));
+        let orcpt = orcpt.map(|(kind, address)| xtext::encode_orcpt(kind, address));
         parameter(b" NOTIFY=", recipient.notify.as_deref(), word, out);
-        parameter(b" ORCPT=", recipient.orcpt.as_deref(), graphic, out);
+        parameter(b" ORCPT=", orcpt.as_deref(), graphic, out);
     }
     out.extend_from_slice(b"\r\n");
 }
