@@ -23,6 +23,8 @@ pub mod csv;
 pub mod document;
 pub mod finding;
 pub mod load;
+pub mod registry;
+mod sheet;
 pub mod tree;
 pub mod values;
 

@@ -109,3 +109,16 @@ pub fn local_parts(value: &str) -> Read<Vec<String>> {
         })
         .collect()
 }
+
+/// Sender patterns: addresses in which `*` stands for any characters, lower case.
+pub fn sender_patterns(value: &str) -> Read<Vec<String>> {
+    list(value)
+        .map(|item| {
+            let plain = item.replace('*', "a");
+            match Mailbox::parse(&plain).is_ok() || Mailbox::parse(&format!("a{plain}")).is_ok() {
+                true => Ok(item.to_ascii_lowercase()),
+                false => Err("expected addresses, with * for any characters".to_string()),
+            }
+        })
+        .collect()
+}

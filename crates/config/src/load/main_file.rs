@@ -1,0 +1,169 @@
+//! `galerne.ini` (CONF-22 to CONF-28).
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use galerne_core::settings::{Dns, Group, Key, OutboundIp, RfMta, RfRelay, RoutingKeys, Settings};
+
+use crate::finding::Level;
+use crate::load::routing::{self, Hosts};
+use crate::load::{Listed, LoadOptions};
+use crate::sheet::Sheet;
+use crate::values;
+
+/// Settings with everything that the main file says, and the addresses that `[IP]` lists.
+pub fn read(sheet: &mut Sheet, root: &Path, options: LoadOptions<'_>) -> (Settings, Listed) {
+    let (outbounds, listed, first) = addresses(sheet, options);
+    let spool = sheet.or_default("rfuser", "spool", path);
+    let hostname = outbounds.first().map(|o| o.name.clone()).or(first);
+    let settings = Settings {
+        root: root.to_path_buf(),
+        spool: root.join(spool),
+        rfrelay: rfrelay(sheet),
+        rfmta: rfmta(sheet, root),
+        message: routing::message(sheet, "relay"),
+        routing: routing::keys(sheet, "routing"),
+        dns: Dns {
+            resolvers: sheet.or_default("dns", "resolver", values::resolvers),
+            timeout: sheet
+                .key("dns", "timeout", values::duration)
+                .value()
+                .copied(),
+        },
+        accounts: Vec::new(),
+        groups: Vec::new(),
+        catch_all: Arc::new(Group {
+            name: String::new(),
+            file: "domains/@.ini".into(),
+            mx: Vec::new(),
+            domain: None,
+            cache: false,
+            aliases: Vec::new(),
+            relay: None,
+            patterns: Default::default(),
+        }),
+        hosts: Vec::new(),
+        runas: sheet.text("galerne", "runas"),
+        logage: number(sheet, "galerne", "logage"),
+        log_json: sheet.or_default("galerne", "log", |v| Ok(v.eq_ignore_ascii_case("json"))),
+        hostname: hostname.unwrap_or_else(host_name),
+        outbounds,
+    };
+    (settings, listed)
+}
+
+/// `[IP]`: usable addresses, all listed ones, and the name of the first (CONF-23, CONF-25).
+fn addresses(
+    sheet: &mut Sheet,
+    options: LoadOptions<'_>,
+) -> (Vec<Arc<OutboundIp>>, Listed, Option<String>) {
+    let entries: Vec<_> = sheet
+        .section("ip")
+        .map(|(key, value, _)| (key.to_string(), value.to_string()))
+        .collect();
+    let mut outbounds: Vec<Arc<OutboundIp>> = Vec::new();
+    let mut listed = HashSet::new();
+    let mut first = None;
+    for (key, value) in entries {
+        let address = match values::address(&key) {
+            Ok(a) if !a.is_unspecified() && !a.is_multicast() => a,
+            Ok(_) => {
+                sheet.error("ip", &key, "expected an address of this host");
+                continue;
+            }
+            Err(why) => {
+                sheet.error("ip", &key, &format!("{why} as the key"));
+                continue;
+            }
+        };
+        if !listed.insert(address) {
+            sheet.error("ip", &key, "the same address is listed twice");
+        } else if value.is_empty() {
+            let text = "the address has no name; expected its reverse-DNS name";
+            sheet.error("ip", &key, text);
+        } else if let Ok(name) = values::domain(&value) {
+            first.get_or_insert_with(|| name.clone());
+            if options.no_bind_check || (options.on_host)(address) {
+                outbounds.push(Arc::new(OutboundIp { address, name }));
+            } else {
+                let text = "not an address of this host; it is skipped";
+                sheet.report(Level::Warning, "ip", &key, text);
+            }
+        }
+    }
+    if outbounds.is_empty() {
+        let text = "no usable address: nothing can be sent";
+        sheet.report(Level::Warning, "ip", "-", text);
+    }
+    (outbounds, listed, first)
+}
+
+fn rfrelay(sheet: &mut Sheet) -> RfRelay {
+    let s = "rfrelay";
+    RfRelay {
+        listen: sheet.or_default(s, "listen", |v| values::listens(v, 25, 465)),
+        threadnb: number(sheet, s, "threadnb"),
+        maxperip: number(sheet, s, "maxperip"),
+        maxsize: sheet.or_default(s, "maxsize", values::size),
+        maxrcpt: number(sheet, s, "maxrcpt"),
+        barelf: sheet.or_default(s, "barelf", values::barelf),
+        received: sheet.key(s, "received", values::flag).value().copied(),
+        keepdirective: sheet.flag(s, "keepdirective"),
+        blocktemp: sheet.flag(s, "blocktemp"),
+        permcode: sheet.flag(s, "permcode"),
+        chunking: sheet.flag(s, "chunking"),
+        proxyfrom: sheet.or_default(s, "proxyfrom", values::networks),
+    }
+}
+
+fn rfmta(sheet: &mut Sheet, root: &Path) -> RfMta {
+    let s = "rfmta";
+    let cafile = sheet.text(s, "cafile").map(|f| root.join(f));
+    if let Some(file) = &cafile
+        && fs::File::open(file).is_err()
+    {
+        sheet.error(s, "cafile", "the file cannot be opened");
+    }
+    RfMta {
+        threadnb: number(sheet, s, "threadnb"),
+        mxport: sheet.or_default(s, "mxport", values::port),
+        cafile,
+        connecttimeout: sheet.or_default(s, "connecttimeout", values::duration),
+        idle: sheet.or_default(s, "idle", values::duration),
+        grace: sheet.or_default(s, "grace", values::duration),
+        authclear: sheet.flag(s, "authclear"),
+        verify: sheet.flag(s, "verify"),
+    }
+}
+
+/// What `[routing]` of the main file names must exist.
+pub fn check_routing(sheet: &mut Sheet, keys: &RoutingKeys, listed: &Listed, hosts: &Hosts<'_>) {
+    if let Key::Set(addresses) = &keys.ip {
+        for address in addresses.iter().filter(|a| !listed.contains(a)) {
+            sheet.error("routing", "ip", &format!("{address} is not listed in [IP]"));
+        }
+    }
+    if let Key::Set(route) = &keys.route {
+        hosts.check(sheet, "routing", "route", route);
+    }
+}
+
+fn number<N: TryFrom<u64> + Default>(sheet: &mut Sheet, section: &str, key: &str) -> N {
+    let n = sheet.or_default(section, key, values::count);
+    N::try_from(n).unwrap_or_default()
+}
+
+fn path(value: &str) -> values::Read<PathBuf> {
+    Ok(PathBuf::from(value))
+}
+
+/// The host's own name, for greetings where `[IP]` gives none.
+fn host_name() -> String {
+    ["/proc/sys/kernel/hostname", "/etc/hostname"]
+        .iter()
+        .filter_map(|file| fs::read_to_string(file).ok())
+        .find_map(|text| values::domain(text.trim()).ok())
+        .unwrap_or_else(|| "localhost".into())
+}
