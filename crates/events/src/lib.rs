@@ -1,7 +1,18 @@
-//! What happened, for people and programs: logs.
+//! What happened, for people and programs: the log files and the log on standard error.
+//!
+//! Everything arrives through `galerne_core::ports::EventSink`, told once per transaction by
+//! settle. Nothing here decides about mail, and nothing here may hold up mail: a sink takes what
+//! it is told, hands it to a thread of its own and returns.
+#![forbid(unsafe_code)]
+
+mod files;
 pub mod journal;
 pub mod logs;
+mod queue;
+mod record;
+mod rows;
 pub mod sinks;
+mod text;
 
 pub use logs::{Logs, Options};
 pub use sinks::{Recorded, Recorder, Tee};

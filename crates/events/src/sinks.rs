@@ -91,3 +91,23 @@ impl EventSink for Recorder {
         self.push(Recorded::Note(module, text.to_owned()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tee_tells_all_and_a_recorder_forgets_the_oldest() {
+        let (first, second) = (Arc::new(Recorder::new(2)), Arc::new(Recorder::new(0)));
+        let tee = Tee(vec![first.clone(), second.clone()]);
+        ["a", "b", "c"]
+            .iter()
+            .for_each(|t| tee.note(Module::Galerne, t));
+        let texts: Vec<_> = first.all().iter().map(|r| format!("{r:?}")).collect();
+        assert_eq!(texts, ["Note(Galerne, \"b\")", "Note(Galerne, \"c\")"]);
+        assert_eq!(
+            (first.take().len(), first.all().len(), second.all().len()),
+            (2, 0, 0)
+        );
+    }
+}
