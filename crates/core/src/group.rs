@@ -222,4 +222,4 @@ fn by_alias(group: &Arc<Group>, domain: &str, why: &str) -> Detected {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

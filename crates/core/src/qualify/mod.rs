@@ -1,7 +1,7 @@
 //! What a reply means to a group: qualification by patterns (FLOW-61 to FLOW-76).
 //!
-//! A group has its own patterns and, after them, those of `.defflow.ini`. Both sets are compiled
-//! once; matching is by automaton, in time linear in the reply, whatever the patterns are.
+//! A group has its own patterns and, after them, those of `.defflow.ini`, which all groups share.
+//! Both are compiled once; matching takes time linear in the reply, whatever the patterns are.
 
 mod line;
 mod normal;
