@@ -418,3 +418,6 @@ fn without_route(path: &str) -> Result<&str, AddressError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -427,3 +427,6 @@ fn once(seen: &mut u8, bit: u8) -> Result<(), Fault> {
     *seen |= bit;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

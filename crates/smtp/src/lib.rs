@@ -12,6 +12,8 @@ pub mod client;
 pub mod command;
 pub mod data;
 pub mod ehlo;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod proxy;
 pub mod reply;
 pub mod sasl;

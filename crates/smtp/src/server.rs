@@ -336,6 +336,11 @@ impl ServerSession {
         self.transaction.as_ref().is_some_and(|t| !t.phantom)
     }
 
+    /// Octets of an incomplete line that are kept; bounded by the longest line.
+    pub fn buffered(&self) -> usize {
+        self.line.len()
+    }
+
     /// What the session waits for.
     pub fn phase(&self) -> Phase {
         match self.state {
