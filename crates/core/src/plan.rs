@@ -61,6 +61,11 @@ pub fn may_route_group(account: &Account, group: &str) -> Result<(), Refusal> {
     ))
 }
 
+/// How long the attempts of a message may take (RELAY-40); it does not depend on the recipient.
+pub fn timeout(settings: &Settings, asked: &Asked<'_>) -> std::time::Duration {
+    sources::timeout(settings, asked.account, asked.directive).0
+}
+
 /// The plan for one recipient, whose domain belongs to `group`.
 pub fn plan(
     settings: &Settings,
