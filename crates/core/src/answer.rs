@@ -375,3 +375,6 @@ pub fn without_dsn(settled: &[Settled]) -> Reply {
     }
     Reply::new(451, text)
 }
+
+#[cfg(test)]
+mod tests;

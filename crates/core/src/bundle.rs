@@ -83,3 +83,6 @@ fn key<'a>(one: &Planned<'a>) -> Option<Key<'a>> {
         maxhop: plan.maxhop,
     })
 }
+
+#[cfg(test)]
+mod tests;
