@@ -145,7 +145,8 @@ fn hash_of(secret: &Secret) -> Option<&str> {
     secret.0.strip_prefix("{argon2}").map(str::trim)
 }
 
-fn holds(network: &Network, address: IpAddr) -> bool {
+/// Whether the address lies in the network.
+pub fn holds(network: &Network, address: IpAddr) -> bool {
     match (network.address, address.to_canonical()) {
         (IpAddr::V4(net), IpAddr::V4(ip)) => {
             let differing = u32::from(net) ^ u32::from(ip);

@@ -39,7 +39,10 @@ impl Case {
         let plans = plans(&self.settings, &asked, &group, "example.org");
         let first = plan(&self.settings, &asked, &group, "example.org");
         match (&plans, &first) {
-            (Ok(plans), Ok(first)) => assert_eq!(first.reasons, plans[0].reasons),
+            (Ok(plans), Ok(first)) => {
+                assert_eq!(first.reasons, plans[0].reasons);
+                assert_eq!(first.timeout, timeout(&self.settings, &asked));
+            }
             (Err(one), Err(other)) => assert_eq!(one, other),
             _ => assert!(
                 plans.is_err(),
