@@ -22,6 +22,7 @@ pub mod lists;
 pub mod model;
 pub mod ids;
 pub mod mx;
+pub mod notification;
 pub mod plan;
 pub mod ports;
 pub mod qualify;
