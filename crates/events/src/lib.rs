@@ -12,6 +12,8 @@ mod queue;
 mod record;
 mod rows;
 pub mod sinks;
+#[cfg(test)]
+mod testing;
 mod text;
 
 pub use logs::{Logs, Options};

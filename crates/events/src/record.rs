@@ -51,6 +51,12 @@ impl Values {
         self.end();
     }
 
+    /// A word of our own.
+    pub(crate) fn word(&mut self, value: &str) {
+        self.text.push_str(value);
+        self.end();
+    }
+
     /// A value of our own.
     pub(crate) fn show(&mut self, value: impl fmt::Display) {
         // Writing to a String cannot fail.

@@ -127,8 +127,8 @@ fn delivery(submission: &Submission, settled: &Settled) -> Values {
     let attempt = settled.attempts.last();
     values.push(user(submission));
     values.push(&submission.reference);
-    values.show(0);
-    values.show(0);
+    values.word("0");
+    values.word("0");
     values.push(settled.recipient.as_str());
     values.push(path(&settled.sender));
     place(&mut values, settled, attempt);
@@ -142,7 +142,7 @@ fn delivery(submission: &Submission, settled: &Settled) -> Values {
         None => values.push(&as_received(&settled.reply)),
     }
     qualified(&mut values, attempt);
-    values.show(status(settled));
+    values.word(status(settled));
     values.show(settled.attempts.len());
     values.push(&switches(attempt));
     values.show(settled.duration.as_millis());
@@ -161,12 +161,15 @@ fn relayed(submission: &Submission, answer: &Answer) -> Values {
     recipients(&mut values, submission);
     values.show(client.peer.ip());
     values.push(&client.helo);
-    values.show(u8::from(client.tls));
+    values.word(if client.tls { "1" } else { "0" });
     values.push(&submission.message_id);
     values.push(&client.session_id);
     values.show(submission.content.len());
     values.push(submission.directive.title.as_deref().unwrap_or(""));
-    values.push(&submission.directive.tags.join(" "));
+    match &submission.directive.tags[..] {
+        [] => values.empty(),
+        tags => values.push(&tags.join(" ")),
+    }
     match decisive {
         Some(settled) => place(&mut values, settled, attempt),
         None => (0..5).for_each(|_| values.empty()),
@@ -208,7 +211,7 @@ pub(crate) fn refused(refused: &Refused) -> [Record; 2] {
     values.push(&refused.session_id);
     values.show(refused.size);
     (0..10).for_each(|_| values.empty());
-    values.show(0);
+    values.word("0");
     values.show(refused.reply.code());
     values.push(&reply);
     values.push(&refused.rule);
@@ -246,11 +249,11 @@ pub(crate) fn refused(refused: &Refused) -> [Record; 2] {
 pub(crate) fn unknown(error: &UnknownError) -> Record {
     let mut values = Values::with_capacity(160, GROUP_COLUMNS.len());
     values.push(&error.reference);
-    values.show(0);
-    values.show(0);
+    values.word("0");
+    values.word("0");
     values.show(error.outbound);
     values.show(error.remote);
-    values.show(error.stage.word());
+    values.word(error.stage.word());
     values.push(&error.reply);
     let group = error
         .group
@@ -275,7 +278,7 @@ fn place(values: &mut Values, settled: &Settled, attempt: Option<&Attempt>) {
         None => (0..3).for_each(|_| values.empty()),
     }
     values.push(settled.group.as_ref().map_or("", |g| &g.name));
-    values.show(attempt.map_or("", |a| a.stage.word()));
+    values.word(attempt.map_or("", |a| a.stage.word()));
 }
 
 /// `rfrcv`: the reply as received, or why there was none.
@@ -448,18 +451,18 @@ fn path(path: &ReversePath) -> &str {
 
 /// A reply as it stood on the wire, line breaks as `\n`.
 fn as_received(reply: &Reply) -> String {
-    let mut text = String::with_capacity(64);
+    let mut text = String::with_capacity(96);
+    let mut code = [0; 3];
+    for (digit, part) in code.iter_mut().zip([100, 10, 1]) {
+        *digit = b'0' + u8::try_from(reply.code() / part % 10).unwrap_or(0);
+    }
+    let code = std::str::from_utf8(&code).unwrap_or("000");
     let mut lines = reply.lines().peekable();
     while let Some(line) = lines.next() {
-        let mark = if lines.peek().is_some() { '-' } else { ' ' };
-        // Writing to a String cannot fail.
-        let _ = write!(
-            text,
-            "{}{mark}{}",
-            reply.code(),
-            String::from_utf8_lossy(line)
-        );
-        if mark == '-' {
+        text.push_str(code);
+        text.push(if lines.peek().is_some() { '-' } else { ' ' });
+        text.push_str(&String::from_utf8_lossy(line));
+        if lines.peek().is_some() {
             text.push('\n');
         }
     }

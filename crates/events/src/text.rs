@@ -18,6 +18,9 @@ pub(crate) fn escape_value(text: &str, out: &mut String) {
 }
 
 fn escape(text: &str, out: &mut String, keep: impl Fn(char) -> bool) {
+    if text.len() <= LONGEST && text.bytes().all(|b| matches!(b, b' '..=b'~')) {
+        return out.push_str(text);
+    }
     let cut = cut(text, LONGEST);
     if !cut.chars().any(dangerous) {
         out.push_str(cut);
