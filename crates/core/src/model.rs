@@ -5,28 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 pub use galerne_smtp::Stage;
+pub use galerne_smtp::command::{Notify, Ret};
 pub use galerne_smtp::{Mailbox, Reply, ReversePath};
 
 use crate::content::{Content, Patch};
 use crate::directive::Directive;
 use crate::refusal::Refusal;
-use crate::settings::{Account, Group, OutboundIp, RelayHost, Settings, Ssl};
-
-/// NOTIFY of RFC 3461 §4.1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Notify {
-    pub never: bool,
-    pub success: bool,
-    pub failure: bool,
-    pub delay: bool,
-}
-
-/// RET of RFC 3461 §4.3.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ret {
-    Full,
-    Hdrs,
-}
+use crate::settings::{Account, Group, OutboundIp, RelayHost, Ssl};
+use crate::snapshot::Snapshot;
 
 /// The envelope sender with its parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +57,7 @@ pub struct Client {
 pub struct Submission {
     /// Id of the message, for logs.
     pub message_id: String,
-    pub settings: Arc<Settings>,
+    pub settings: Arc<Snapshot>,
     pub client: Client,
     pub sender: Sender,
     pub recipients: Vec<Recipient>,

@@ -173,7 +173,7 @@ pub struct MessageKeys {
 }
 
 /// A password or key: clear or `{argon2}…` (CONF-53). Never printed.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(pub String);
 
 impl std::fmt::Debug for Secret {

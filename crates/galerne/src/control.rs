@@ -1,0 +1,193 @@
+//! The control socket `<root>/system/control.sock` (IF-8): owner only, one request a connection.
+//!
+//! A request is one line of JSON, for `send` followed by `length` octets of message; the answer is
+//! one line of JSON.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use galerne_core::access::{Named, judge_recipient};
+use galerne_core::content::Content;
+use galerne_core::model::{Client, Recipient, Sender};
+use galerne_core::settings::Account;
+use galerne_inbound::Letter;
+use galerne_smtp::address::ForwardPath;
+use galerne_smtp::data::{BareLfPolicy, Decoder};
+use galerne_smtp::{Reply, ReversePath};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::house::House;
+
+/// Longest request line.
+const LONGEST_LINE: u64 = 64 * 1024;
+/// Time for a request to come.
+const REQUEST_TIME: Duration = Duration::from_secs(60);
+
+/// What can be asked of the running server.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "lowercase")]
+pub enum Request {
+    /// Submit a message as an account; the octets follow the line.
+    Send { user: Option<String>, from: String, to: Vec<String>, length: u64 },
+}
+
+/// The server's answer: an SMTP reply, or what was wrong with the request.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Response {
+    pub code: u16,
+    pub lines: Vec<String>,
+}
+
+impl Response {
+    fn of(reply: &Reply) -> Self {
+        let lines = reply.lines().map(|line| String::from_utf8_lossy(line).into_owned());
+        Response { code: reply.code(), lines: lines.collect() }
+    }
+}
+
+/// Where the socket is.
+pub fn path(root: &Path) -> PathBuf {
+    root.join("system/control.sock")
+}
+
+/// Opens the socket and answers requests until aborted.
+///
+/// # Errors
+/// The socket cannot be made, or another server answers on it.
+pub fn listen(root: &Path, house: Arc<House>) -> Result<JoinHandle<()>, String> {
+    let path = path(root);
+    if std::os::unix::net::UnixStream::connect(&path).is_ok() {
+        return Err(format!("another galerne is running: {} answers", path.display()));
+    }
+    let _ = std::fs::remove_file(&path);
+    let failed = |e: io::Error| format!("{}: {e}", path.display());
+    // Made under another name and moved, so that it is never open to others, not even for a moment.
+    let making = path.with_extension("new");
+    let _ = std::fs::remove_file(&making);
+    let listener = UnixListener::bind(&making).map_err(failed)?;
+    std::fs::set_permissions(&making, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    std::fs::rename(&making, &path).map_err(failed)?;
+    Ok(tokio::spawn(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let house = house.clone();
+                    tokio::spawn(async move {
+                        if let Err(error) = answer(&house, stream).await {
+                            tracing::debug!(%error, "control request failed");
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::error!(%error, "control socket");
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+            }
+        }
+    }))
+}
+
+async fn answer(house: &House, stream: UnixStream) -> io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    let mut line = Vec::new();
+    let mut bounded = (&mut stream).take(LONGEST_LINE);
+    timeout(REQUEST_TIME, bounded.read_until(b'\n', &mut line)).await??;
+    let response = match serde_json::from_slice(&line) {
+        Ok(Request::Send { user, from, to, length }) => {
+            let most = house.snapshot().rfrelay.maxsize;
+            if length > most {
+                Response::of(&Reply::new(552, format!("5.3.4 Message too big: {length} octets, at most {most}")))
+            } else {
+                let mut octets = Vec::new();
+                timeout(REQUEST_TIME, (&mut stream).take(length).read_to_end(&mut octets)).await??;
+                Response::of(&send(house, user.as_deref(), &from, &to, octets).await)
+            }
+        }
+        Err(error) => Response { code: 500, lines: vec![format!("5.5.2 request not understood: {error}")] },
+    };
+    let mut text = serde_json::to_vec(&response)?;
+    text.push(b'\n');
+    stream.write_all(&text).await
+}
+
+async fn send(house: &House, user: Option<&str>, from: &str, to: &[String], octets: Vec<u8>) -> Reply {
+    let snapshot = house.snapshot();
+    let account = match account(&snapshot.settings.accounts, user) {
+        Ok(account) => account,
+        Err(text) => return Reply::new(550, format!("5.7.1 {text}")),
+    };
+    let sender = match ReversePath::parse(from) {
+        Ok(path) => path,
+        Err(why) => return Reply::new(501, format!("5.1.7 sender: {why}")),
+    };
+    let mut recipients = Vec::new();
+    for address in to {
+        let path = match ForwardPath::parse(address, &snapshot.hostname) {
+            Ok(path) => path,
+            Err(why) => return Reply::new(501, format!("5.1.3 recipient {address:?}: {why}")),
+        };
+        let named = match &path {
+            ForwardPath::Mailbox(mailbox) => Named::Mailbox(mailbox),
+            ForwardPath::Impossible { text, .. } => Named::Impossible(text),
+        };
+        if let Err(refusal) = judge_recipient(Some(&account), named, &*house.lists()) {
+            return refusal.reply(snapshot.rfrelay.permcode);
+        }
+        if let ForwardPath::Mailbox(mailbox) = path {
+            recipients.push(Recipient { mailbox, notify: None, orcpt: None });
+        }
+    }
+    let eight_bit = !octets.is_ascii();
+    let smtputf8 = !sender.as_str().is_ascii() || recipients.iter().any(|r| !r.mailbox.is_ascii());
+    let mut decoder = Decoder::without_dots(BareLfPolicy::Reject);
+    let mut content = Vec::with_capacity(octets.len());
+    decoder.decode(&octets, &mut content, u64::MAX);
+    decoder.flush(&mut content, u64::MAX);
+    let bare = decoder.has_bare() || decoder.has_nul();
+    let letter = Letter {
+        client: Client {
+            login: account.login.clone().or_else(|| Some(account.name.clone())),
+            account: Some(account),
+            peer: ([127, 0, 0, 1], 0).into(),
+            helo: "localhost".into(),
+            tls: false,
+            session_id: "control".into(),
+        },
+        snapshot,
+        sender: Sender { path: sender, ret: None, envid: None, eight_bit, smtputf8 },
+        recipients,
+        content: Content::in_memory(content),
+        bare,
+        passed_bare: false,
+        extended: true,
+        received: Instant::now(),
+        prdr: false,
+    };
+    match house.reception().receive(letter, Box::pin(std::future::pending())).await {
+        Ok(answer) => answer.reply,
+        Err(reply) => reply,
+    }
+}
+
+/// The account named, or the only one there is.
+fn account(accounts: &[Arc<Account>], user: Option<&str>) -> Result<Arc<Account>, String> {
+    match (user, accounts) {
+        (Some(user), _) => {
+            let is = |account: &&Arc<Account>| {
+                let login = account.login.as_ref().is_some_and(|login| login.eq_ignore_ascii_case(user));
+                account.name.eq_ignore_ascii_case(user) || login
+            };
+            accounts.iter().find(is).cloned().ok_or_else(|| format!("there is no account {user}"))
+        }
+        (None, [only]) => Ok(only.clone()),
+        (None, []) => Err("there is no account; make users/<name>.ini".to_owned()),
+        (None, _) => Err("several accounts: name one with --user".to_owned()),
+    }
+}

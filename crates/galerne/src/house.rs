@@ -1,0 +1,241 @@
+//! The running server: all rooms joined, renewed on reload, closed on stop.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use galerne_config::{Finding, Level, LoadOptions, Loaded};
+use galerne_core::ports::{EventSink, Module};
+use galerne_core::settings::Settings;
+use galerne_core::snapshot::Snapshot;
+use galerne_dns::{HickoryResolver, Resolver};
+use galerne_events::{Logs, Options as LogOptions, Tee};
+use galerne_inbound::{Inbound, InboundWorld, Reception, View, certificates};
+use galerne_outbound::{ClientTls, Delivery, Edge, TcpDial, World};
+use galerne_store::{GroupFiles, ListStore};
+
+use crate::sockets::{Listening, is_on_host};
+
+/// How the house is opened.
+#[derive(Clone, Default)]
+pub struct HouseOptions {
+    /// Do not ask whether the addresses of `[IP]` are on this host (CONF-25).
+    pub no_bind_check: bool,
+    /// Who else hears what happens: demo, tests.
+    pub listeners: Vec<Arc<dyn EventSink>>,
+    /// Takes the place of the configured name servers: demo, tests.
+    pub resolver: Option<Arc<dyn Resolver>>,
+}
+
+/// Reads the configuration under `root`.
+pub fn load(root: &Path, no_bind_check: bool, strict: bool) -> Loaded {
+    galerne_config::load(root, LoadOptions { no_bind_check, strict, on_host: &is_on_host })
+}
+
+/// The running server.
+pub struct House {
+    root: PathBuf,
+    options: HouseOptions,
+    snapshot: RwLock<Arc<Snapshot>>,
+    inbound: Inbound,
+    delivery: Arc<Delivery>,
+    events: Arc<dyn EventSink>,
+    logs: Arc<Logs>,
+    lists: Arc<ListStore>,
+    book: Arc<GroupFiles>,
+    /// What was found at start (CONF-8).
+    pub found: Vec<String>,
+}
+
+impl House {
+    /// Opens everything for settings that are loaded and sockets that listen. Needs a runtime.
+    ///
+    /// # Errors
+    /// What cannot be opened, in words.
+    pub fn open(root: &Path, settings: Settings, sockets: Vec<Listening>, options: HouseOptions) -> Result<House, String> {
+        let says = |what: &str, error: &dyn std::fmt::Display| format!("{what}: {error}");
+        let made = galerne_config::create_directories(root, &settings).map_err(|e| says("directories", &e))?;
+        let settings = Arc::new(settings);
+        let snapshot = Snapshot::new(settings.clone());
+        let logs = Logs::open(root, LogOptions { age_days: settings.logage }).map_err(|e| says("logs/", &e))?;
+        let logs = Arc::new(logs);
+        let lists = Arc::new(ListStore::open(&root.join("lists")).map_err(|e| says("lists/", &e))?);
+        let book = Arc::new(GroupFiles::open(&root.join("domains")).map_err(|e| says("domains/", &e))?);
+        let events: Arc<dyn EventSink> = if options.listeners.is_empty() {
+            logs.clone()
+        } else {
+            let mut all: Vec<Arc<dyn EventSink>> = vec![logs.clone()];
+            all.extend(options.listeners.iter().cloned());
+            Arc::new(Tee(all))
+        };
+        let world = World {
+            dial: Box::new(TcpDial),
+            lists: lists.clone(),
+            book: book.clone(),
+            events: events.clone(),
+            verp_secret: secret(&root.join("system/verp.key")).map_err(|e| says("system/verp.key", &e))?,
+        };
+        let delivery = Delivery::new(world, edge(&settings, &options)?);
+        let idle = delivery.clone();
+        tokio::spawn(delivery.pool().sweep(move || idle.edge().idle));
+        let (view, mut found) = view(root, &snapshot)?;
+        found.splice(0..0, made.iter().map(|path| format!("directory {} created", path.display())));
+        found.extend(sockets.iter().map(|(_, listen)| format!("listening on {} ({:?})", listen.address, listen.tls)));
+        let reception = Reception { deliver: delivery.clone(), events: events.clone() };
+        let world = InboundWorld { reception, lists: lists.clone() };
+        let inbound = Inbound::open(world, view, sockets).map_err(|e| says("listeners", &e))?;
+        Ok(House {
+            root: root.to_owned(),
+            options,
+            snapshot: RwLock::new(snapshot),
+            inbound,
+            delivery,
+            events,
+            logs,
+            lists,
+            book,
+            found,
+        })
+    }
+
+    /// The settings in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The one door, for submissions that do not come by SMTP.
+    pub fn reception(&self) -> Reception {
+        self.inbound.reception()
+    }
+
+    /// The lists, for decisions at RCPT.
+    pub fn lists(&self) -> Arc<ListStore> {
+        self.lists.clone()
+    }
+
+    /// Open sessions of clients.
+    pub fn sessions(&self) -> usize {
+        self.inbound.sessions()
+    }
+
+    /// A line for `logs/galerne.txt`.
+    pub fn note(&self, text: &str) {
+        self.events.note(Module::Galerne, text);
+    }
+
+    /// Reads the configuration again. All is in force afterwards, or nothing of it (CONF-11); the
+    /// findings say why.
+    pub fn reload(&self) -> Result<Vec<Finding>, Vec<Finding>> {
+        let loaded = load(&self.root, self.options.no_bind_check, true);
+        let Some(settings) = loaded.settings else { return Err(loaded.findings) };
+        let mut findings = loaded.findings;
+        let settings = Arc::new(settings);
+        let snapshot = Snapshot::new(settings.clone());
+        let renewed = edge(&settings, &self.options).and_then(|edge| Ok((edge, view(&self.root, &snapshot)?)));
+        let (edge, (view, _)) = match renewed {
+            Ok(renewed) => renewed,
+            Err(text) => {
+                findings.push(main_file(Level::Error, text));
+                return Err(findings);
+            }
+        };
+        if self.snapshot().rfrelay.listen != settings.rfrelay.listen {
+            let text = "the listeners change only with a restart; the old ones stay".to_owned();
+            findings.push(main_file(Level::Warning, text));
+        }
+        if let Err(error) = self.lists.reindex() {
+            findings.push(main_file(Level::Warning, format!("lists/: {error}; the old entries stay")));
+        }
+        if let Err(error) = self.book.reread() {
+            findings.push(main_file(Level::Warning, format!("domains/: {error}; the old aliases stay")));
+        }
+        self.delivery.renew(edge);
+        self.inbound.renew(view);
+        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        Ok(findings)
+    }
+
+    /// Stops (QUEUE-19): no new session, running transactions get up to the grace time, all state
+    /// is on disk afterwards.
+    pub async fn stop(&self) {
+        let grace = self.snapshot().rfmta.grace;
+        self.inbound.stop(grace).await;
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.delivery.pool().close()).await;
+        let (logs, lists, book) = (self.logs.clone(), self.lists.clone(), self.book.clone());
+        let flushed = tokio::task::spawn_blocking(move || {
+            lists.flush();
+            book.flush();
+            logs.stop();
+        });
+        let _ = flushed.await;
+    }
+
+    /// Writes what waits to be logged.
+    pub fn flush(&self) {
+        self.logs.flush();
+    }
+}
+
+fn main_file(level: Level, text: String) -> Finding {
+    Finding {
+        file: "galerne.ini".into(),
+        line: 1,
+        level,
+        section: "-".into(),
+        key: "-".into(),
+        text,
+    }
+}
+
+fn edge(settings: &Settings, options: &HouseOptions) -> Result<Edge, String> {
+    let resolver = match &options.resolver {
+        Some(resolver) => resolver.clone(),
+        None => Arc::new(HickoryResolver::new(&settings.dns.resolvers, settings.dns.timeout)?) as Arc<dyn Resolver>,
+    };
+    Ok(Edge {
+        resolver,
+        tls: ClientTls::new(settings.rfmta.cafile.as_deref())?,
+        slots: settings.rfmta.threadnb,
+        idle: settings.rfmta.idle,
+    })
+}
+
+fn view(root: &Path, snapshot: &Arc<Snapshot>) -> Result<(View, Vec<String>), String> {
+    let (tls, found) = certificates::server_config(&root.join("certs"), &snapshot.hostname)?;
+    let mut lines: Vec<String> = found.names.iter().map(|name| format!("certificate for {name}")).collect();
+    if found.self_signed {
+        lines.push(format!("no certificate in certs/: a self-signed one for {} is used", snapshot.hostname));
+    }
+    lines.extend(found.errors.iter().map(|(file, why)| format!("{file}: error: {why}; it is not used")));
+    let temporary = root.join("system");
+    Ok((View::new(snapshot.clone(), tls, temporary), lines))
+}
+
+/// The secret of generated return addresses: made once, readable by us alone.
+fn secret(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::os::unix::fs::OpenOptionsExt;
+    match fs::read(path) {
+        Ok(octets) if octets.len() >= 32 => return Ok(octets),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let mut octets = [0u8; 32];
+    rustls::crypto::aws_lc_rs::default_provider()
+        .secure_random
+        .fill(&mut octets)
+        .map_err(|_| std::io::Error::other("no random numbers"))?;
+    let text: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    Ok(text.into_bytes())
+}
+
+/// The addresses a client can submit to, for messages to people.
+pub fn smtp_addresses(settings: &Settings) -> Vec<SocketAddr> {
+    settings.rfrelay.listen.iter().map(|listen| listen.address).collect()
+}

@@ -1,0 +1,12 @@
+//! The program: wiring, command line, demo, reload, stop. No decision about mail is made here.
+#![forbid(unsafe_code)]
+
+pub mod cli;
+mod commands;
+mod control;
+pub mod house;
+pub mod privileges;
+mod run;
+pub mod sockets;
+
+pub use cli::main;

@@ -1,0 +1,168 @@
+//! Content while it is received: in memory up to 256 KiB, beyond that in an unlinked temporary
+//! file, which is gone with the session or the process (RELAY-3).
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use galerne_core::content::{Content, Spill};
+
+/// How much of a message stays in memory. The header must lie within it.
+pub const IN_MEMORY: usize = 256 * 1024;
+/// How much is gathered before it is written to the file.
+const WRITE_AT: usize = 256 * 1024;
+
+/// Collects the content of one message.
+pub struct Collector {
+    directory: PathBuf,
+    memory: Vec<u8>,
+    file: Option<Spilled>,
+    /// A write failed: the message must be refused.
+    failed: bool,
+}
+
+struct Spilled {
+    file: File,
+    length: u64,
+}
+
+impl Spill for Spilled {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+
+    fn len(&self) -> u64 {
+        self.length
+    }
+}
+
+impl Collector {
+    /// An empty message; a temporary file, if one is needed, is made in `directory`.
+    pub fn new(directory: &Path) -> Self {
+        Collector { directory: directory.to_owned(), memory: Vec::new(), file: None, failed: false }
+    }
+
+    /// Takes what stands in `buffer` when there is enough of it, and empties the buffer then.
+    /// Writing runs off the network threads.
+    pub async fn take(&mut self, buffer: &mut Vec<u8>) {
+        if self.file.is_none() && self.memory.len() + buffer.len() <= IN_MEMORY {
+            if self.memory.is_empty() {
+                std::mem::swap(&mut self.memory, buffer);
+            } else {
+                self.memory.append(buffer);
+            }
+            return;
+        }
+        if buffer.len() >= WRITE_AT {
+            self.write(std::mem::take(buffer)).await;
+        }
+    }
+
+    /// Ends the message with what is left in `buffer`.
+    ///
+    /// # Errors
+    /// The temporary file could not be written: the message cannot be taken (451 4.3.0).
+    pub async fn finish(mut self, buffer: Vec<u8>) -> io::Result<Content> {
+        if self.file.is_none() && self.memory.len() + buffer.len() <= IN_MEMORY {
+            if self.memory.is_empty() {
+                self.memory = buffer;
+            } else {
+                self.memory.extend_from_slice(&buffer);
+            }
+        } else {
+            self.write(buffer).await;
+        }
+        if self.failed {
+            return Err(io::Error::other("the temporary file could not be written"));
+        }
+        let spill = self.file.map(|file| Arc::new(file) as Arc<dyn Spill>);
+        Ok(Content { memory: Arc::new(self.memory), spill })
+    }
+
+    async fn write(&mut self, mut octets: Vec<u8>) {
+        if self.failed {
+            return;
+        }
+        // Memory is filled to the brim first: the header must be found there.
+        let room = IN_MEMORY.saturating_sub(self.memory.len()).min(octets.len());
+        if self.file.is_none() && room > 0 {
+            let rest = octets.split_off(room);
+            self.memory.append(&mut octets);
+            octets = rest;
+        }
+        let file = self.file.take();
+        let directory = self.directory.clone();
+        let written = tokio::task::spawn_blocking(move || -> io::Result<Spilled> {
+            let mut spilled = match file {
+                Some(spilled) => spilled,
+                None => Spilled { file: tempfile::tempfile_in(&directory)?, length: 0 },
+            };
+            spilled.file.write_all(&octets)?;
+            spilled.length += octets.len() as u64;
+            Ok(spilled)
+        });
+        match written.await {
+            Ok(Ok(spilled)) => self.file = Some(spilled),
+            Ok(Err(error)) => {
+                tracing::error!(%error, directory = %self.directory.display(), "a temporary file cannot be written");
+                self.failed = true;
+            }
+            Err(_) => self.failed = true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn collect(directory: &Path, total: usize, piece: usize) -> io::Result<Content> {
+        let mut collector = Collector::new(directory);
+        let mut buffer = Vec::new();
+        let octets: Vec<u8> = (0..total).map(|i| (i % 251) as u8).collect();
+        for chunk in octets.chunks(piece) {
+            buffer.extend_from_slice(chunk);
+            collector.take(&mut buffer).await;
+        }
+        collector.finish(buffer).await
+    }
+
+    fn all(content: &Content) -> Vec<u8> {
+        let mut octets = content.memory.to_vec();
+        if let Some(spill) = &content.spill {
+            let mut rest = vec![0; spill.len() as usize];
+            let mut at = 0;
+            while at < rest.len() {
+                at += spill.read_at(at as u64, &mut rest[at..]).unwrap();
+            }
+            octets.extend(rest);
+        }
+        octets
+    }
+
+    #[tokio::test]
+    async fn relay_3_small_content_makes_no_file() {
+        let content = collect(Path::new("/nowhere"), IN_MEMORY, 5000).await.unwrap();
+        assert!(content.spill.is_none());
+        assert_eq!(content.len(), IN_MEMORY as u64);
+    }
+
+    #[tokio::test]
+    async fn relay_3_large_content_goes_to_a_file_without_a_name() {
+        let dir = tempfile::tempdir().unwrap();
+        for piece in [999, 70_000, 3_000_000] {
+            let content = collect(dir.path(), 2_000_000, piece).await.unwrap();
+            assert_eq!(content.memory.len(), IN_MEMORY);
+            let expected: Vec<u8> = (0..2_000_000).map(|i| (i % 251) as u8).collect();
+            assert!(all(&content) == expected);
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_refuses_fails_the_message() {
+        assert!(collect(Path::new("/nowhere"), IN_MEMORY + 1, 5000).await.is_err());
+    }
+}

@@ -1,0 +1,374 @@
+//! One hop: from one outbound to one remote address, for one or several recipients, on an idle
+//! session or a new one (RELAY-42, RELAY-55, RELAY-60 to RELAY-71).
+//!
+//! Nothing is decided here about mail: what an answer means is for `galerne_core::chase`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use galerne_core::model::{Plan, Remote, Stage, Submission};
+use galerne_core::mx::greets_as_us;
+use galerne_core::settings::{OutboundIp, RelayHost, Ssl};
+use galerne_smtp::client::{
+    Chunking, ClientAuth, ClientConfig, ClientEvent, ClientSession, FailureKind, LocalRefusal, RemoteAnswer, StartTlsUse,
+    Transaction, TxRecipient,
+};
+use galerne_smtp::ReversePath;
+use rustls_pki_types::ServerName;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
+
+use crate::cancel::Cancelled;
+use crate::connection::{Connection, Key, Level, plain};
+use crate::content::send_content;
+use crate::dial::{BoxStream, Dial};
+use crate::pool::{Pool, quit};
+use crate::tls::{ClientTls, Trust};
+
+/// What is needed to make attempts, one per process.
+pub struct Tools {
+    pub dial: Box<dyn Dial>,
+    pub pool: Arc<Pool>,
+}
+
+/// One thing to deliver in one transaction.
+pub struct Order<'a> {
+    pub submission: &'a Submission,
+    pub plan: &'a Plan,
+    /// Set when the next hop is a relay host.
+    pub host: Option<&'a RelayHost>,
+    pub sender: ReversePath,
+    /// Indices into the recipients of the submission.
+    pub recipients: Vec<usize>,
+    pub tls: &'a ClientTls,
+    /// Until the final dot.
+    pub deadline: Instant,
+    /// For the reply to the final dot (RELAY-70).
+    pub dot_deadline: Instant,
+    pub connect_time: Duration,
+    pub auth_clear: bool,
+    pub verify: bool,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct End {
+    /// For each recipient of the order: the step, and what the remote said there.
+    pub answers: Vec<(Stage, RemoteAnswer)>,
+    pub dot_sent: bool,
+    pub tls: Option<String>,
+    pub special: Special,
+    /// Set when the answers are ours and the remote was not asked.
+    pub local: Option<LocalRefusal>,
+}
+
+/// Ends that are no answer of a remote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Special {
+    None,
+    /// The client went away before the final dot.
+    Cancelled,
+    /// The remote greets with our own name (FLOW-60).
+    Loop,
+    /// AUTH failed or was not possible: an operator's error (ROUTE-42).
+    Auth,
+}
+
+impl End {
+    fn all(order: &Order<'_>, stage: Stage, answer: RemoteAnswer, tls: Option<String>, special: Special) -> End {
+        let answers = order.recipients.iter().map(|_| (stage, answer.clone())).collect();
+        End { answers, dot_sent: false, tls, special, local: None }
+    }
+}
+
+enum Step {
+    Done(End),
+    /// A reused session that proves closed, or says 421 before its MAIL was accepted: no hop.
+    Stale(End),
+    /// TLS failed where it may: again in clear, to the same address.
+    Clear(End),
+}
+
+/// Makes one hop.
+pub async fn attempt(
+    tools: &Tools,
+    order: &Order<'_>,
+    outbound: &Arc<OutboundIp>,
+    remote: &Remote,
+    cancelled: &mut Cancelled,
+) -> End {
+    let mut key = key(order, outbound, remote);
+    while let Some(mut connection) = tools.pool.take(&key) {
+        if !connection.is_alive().await {
+            continue;
+        }
+        match transact(tools, order, connection, true, cancelled).await {
+            Step::Done(end) | Step::Clear(end) => return end,
+            Step::Stale(_) => break,
+        }
+    }
+    loop {
+        let step = match open(tools, order, &key, cancelled).await {
+            Ok(connection) => transact(tools, order, connection, false, cancelled).await,
+            Err(step) => step,
+        };
+        match step {
+            Step::Clear(end) => {
+                if !matches!(key.level, Level::Opportunistic(_)) {
+                    return end;
+                }
+                key.level = Level::Clear;
+            }
+            Step::Done(end) | Step::Stale(end) => return end,
+        }
+    }
+}
+
+fn key(order: &Order<'_>, outbound: &OutboundIp, remote: &Remote) -> Key {
+    let ehlo = order.plan.ehlo.clone().unwrap_or_else(|| outbound.name.clone());
+    let credentials =
+        order.host.and_then(|host| Some((host.login.clone()?, host.password.clone()?)));
+    // Credentials go to a verified peer only (ROUTE-41); a loopback peer needs no proof.
+    let must_verify = credentials.is_some() && order.verify && !remote.address.ip().is_loopback();
+    let trust = if must_verify { Trust::Verified } else { Trust::Any };
+    let auth_in_clear = remote.address.ip().is_loopback() || order.auth_clear;
+    let level = match (order.host.map(|host| host.port), order.plan.ssl) {
+        (Some(465), _) => Level::Implicit(trust),
+        (_, Ssl::Never) => Level::Clear,
+        (_, Ssl::Required) => Level::Required(trust),
+        (_, Ssl::Opportunistic) if credentials.is_some() && !auth_in_clear => Level::Required(trust),
+        (_, Ssl::Opportunistic) => Level::Opportunistic(trust),
+    };
+    Key { outbound: outbound.address, remote: remote.address, host: remote.host.clone(), ehlo, level, credentials, auth_in_clear }
+}
+
+/// Connects, and encrypts at once where the port asks for it.
+async fn open(tools: &Tools, order: &Order<'_>, key: &Key, cancelled: &mut Cancelled) -> Result<Connection, Step> {
+    let fail = |why: String, stage: Stage| {
+        Step::Done(End::all(order, stage, RemoteAnswer::Lost(why), None, Special::None))
+    };
+    let deadline = order.deadline.min(Instant::now() + order.connect_time);
+    let dialled = tokio::select! {
+        biased;
+        dialled = timeout_at(deadline, tools.dial.dial(key.outbound, key.remote)) => dialled,
+        () = cancelled.wait() => return Err(Step::Done(gone(order))),
+    };
+    let stream = match dialled {
+        Err(_) => return Err(fail("timed out".into(), Stage::Connect)),
+        Ok(Err(error)) => return Err(fail(plain(&error), Stage::Connect)),
+        Ok(Ok(stream)) => stream,
+    };
+    let (starttls, tls_active) = match key.level {
+        Level::Clear => (StartTlsUse::Never, false),
+        Level::Opportunistic(_) => (StartTlsUse::IfOffered, false),
+        Level::Required(_) => (StartTlsUse::Required, false),
+        Level::Implicit(_) => (StartTlsUse::Never, true),
+    };
+    let session = ClientSession::new(ClientConfig {
+        ehlo: key.ehlo.clone(),
+        tls_active,
+        starttls,
+        auth: key.credentials.clone().map(|(login, secret)| ClientAuth { login, password: secret.0 }),
+        auth_in_clear: key.auth_in_clear,
+    });
+    let (stream, tls) = match key.level {
+        Level::Implicit(trust) => match handshake(stream, order.tls, trust, &key.host, key.remote, deadline).await {
+            Ok((stream, tls)) => (stream, Some(tls)),
+            Err(why) => return Err(fail(why, Stage::StartTls)),
+        },
+        _ => (stream, None),
+    };
+    let mut connection = Connection::new(key.clone(), session, stream, tls);
+    let greeting = deadline.max(Instant::now() + order.connect_time).min(order.deadline);
+    tokio::select! {
+        biased;
+        result = become_ready(order, &mut connection, greeting) => match result {
+            Ok(()) => Ok(connection),
+            Err(step) => Err(step),
+        },
+        () = cancelled.wait() => Err(Step::Done(gone(order))),
+    }
+}
+
+/// Greeting, EHLO, STARTTLS, AUTH: until a transaction may begin.
+async fn become_ready(order: &Order<'_>, connection: &mut Connection, greeting: Instant) -> Result<(), Step> {
+    let mut deadline = greeting;
+    loop {
+        match connection.step(deadline).await {
+            ClientEvent::Ready => return Ok(()),
+            ClientEvent::Greeted => {
+                check_loop(order, connection)?;
+                deadline = order.deadline;
+            }
+            ClientEvent::StartTls => {
+                if let Err(why) = upgrade(order, connection).await {
+                    let end = End::all(order, Stage::StartTls, RemoteAnswer::Lost(why), None, Special::None);
+                    return Err(Step::Clear(end));
+                }
+            }
+            ClientEvent::Failed { stage, answer, kind } => {
+                let tls = connection.tls.clone();
+                let special = match kind {
+                    FailureKind::Auth | FailureKind::AuthNotOffered | FailureKind::AuthNeedsTls => Special::Auth,
+                    _ => Special::None,
+                };
+                let end = End::all(order, stage, answer, tls, special);
+                return Err(match kind {
+                    FailureKind::TlsRefused => Step::Clear(end),
+                    _ => Step::Done(end),
+                });
+            }
+            ClientEvent::NeedInput | ClientEvent::SendContent | ClientEvent::Finished(_) => {
+                connection.session.lost("protocol error");
+            }
+        }
+    }
+}
+
+/// Our own name in the greeting means that we talk to ourselves (FLOW-60).
+fn check_loop(order: &Order<'_>, connection: &Connection) -> Result<(), Step> {
+    let own = &order.submission.settings.hostname;
+    let ours = connection.session.greeting().is_some_and(|greeting| greets_as_us(greeting, own));
+    if order.host.is_none() && ours {
+        let answer = RemoteAnswer::Lost("the remote greets with our own name".into());
+        return Err(Step::Done(End::all(order, Stage::Connect, answer, None, Special::Loop)));
+    }
+    Ok(())
+}
+
+async fn upgrade(order: &Order<'_>, connection: &mut Connection) -> Result<(), String> {
+    let trust = match connection.key.level {
+        Level::Opportunistic(trust) | Level::Required(trust) | Level::Implicit(trust) => trust,
+        Level::Clear => Trust::Any,
+    };
+    let deadline = order.deadline.min(Instant::now() + order.connect_time);
+    let clear: BoxStream = std::mem::replace(&mut connection.stream, Box::pin(tokio::io::empty()));
+    let (stream, tls) =
+        handshake(clear, order.tls, trust, &connection.key.host, connection.key.remote, deadline).await?;
+    connection.stream = stream;
+    connection.tls = Some(tls);
+    connection.session.tls_established();
+    Ok(())
+}
+
+async fn handshake(
+    stream: BoxStream,
+    tls: &ClientTls,
+    trust: Trust,
+    host: &str,
+    remote: SocketAddr,
+    deadline: Instant,
+) -> Result<(BoxStream, String), String> {
+    let name = ServerName::try_from(host.trim_end_matches('.').to_owned())
+        .unwrap_or_else(|_| ServerName::IpAddress(remote.ip().into()));
+    let connect = TlsConnector::from(tls.config(trust)).connect(name, stream);
+    match timeout_at(deadline, connect).await {
+        Err(_) => Err("TLS handshake timed out".into()),
+        Ok(Err(error)) => Err(format!("TLS handshake failed: {}", plain(&error))),
+        Ok(Ok(stream)) => {
+            let session = stream.get_ref().1;
+            let version = session.protocol_version().and_then(|v| v.as_str()).unwrap_or("TLS");
+            let suite = session.negotiated_cipher_suite().and_then(|s| s.suite().as_str()).unwrap_or("?");
+            let proof = if trust == Trust::Verified { "verified" } else { "unverified" };
+            let tls = format!("{version} {suite} {proof}");
+            Ok((Box::pin(stream) as BoxStream, tls))
+        }
+    }
+}
+
+/// One transaction on a session that is ready.
+async fn transact(
+    tools: &Tools,
+    order: &Order<'_>,
+    mut connection: Connection,
+    reused: bool,
+    cancelled: &mut Cancelled,
+) -> Step {
+    connection.session.start(transaction(order));
+    let finished = tokio::select! {
+        biased;
+        finished = until_dot(order, &mut connection) => finished,
+        () = cancelled.wait() => return Step::Done(gone(order)),
+    };
+    let event = match finished {
+        Some(event) => event,
+        // The final dot is out: there is no way back (RELAY-70, RELAY-71).
+        None => connection.step(order.dot_deadline).await,
+    };
+    let mail_accepted = connection.session.mail_accepted();
+    let tls = connection.tls.clone();
+    let (end, usable) = match event {
+        ClientEvent::Finished(result) => {
+            let usable = result.usable;
+            let (answers, dot_sent, local) = (result.recipients, result.dot_sent, result.local);
+            (End { answers, dot_sent, tls, special: Special::None, local }, usable)
+        }
+        ClientEvent::Failed { stage, answer, .. } => (End::all(order, stage, answer, tls, Special::None), false),
+        _ => {
+            let answer = RemoteAnswer::Lost("protocol error".into());
+            (End::all(order, Stage::Data, answer, tls, Special::None), false)
+        }
+    };
+    if reused && !mail_accepted && !end.dot_sent && is_stale(&end) {
+        return Step::Stale(end);
+    }
+    if usable {
+        give_back(tools, connection);
+    } else {
+        tokio::spawn(quit(connection));
+    }
+    Step::Done(end)
+}
+
+/// The dialogue up to and with the final dot. `None`: the dot was sent.
+async fn until_dot(order: &Order<'_>, connection: &mut Connection) -> Option<ClientEvent> {
+    match connection.step(order.deadline).await {
+        ClientEvent::SendContent => {
+            send_content(order, connection).await;
+            None
+        }
+        event => Some(event),
+    }
+}
+
+fn is_stale(end: &End) -> bool {
+    end.answers.iter().all(|(_, answer)| match answer {
+        RemoteAnswer::Lost(why) => why != "timed out",
+        RemoteAnswer::Reply(reply) => reply.code() == 421,
+        RemoteAnswer::Malformed(_) => false,
+    })
+}
+
+fn give_back(tools: &Tools, connection: Connection) {
+    if let Some(connection) = tools.pool.put(connection, Instant::now()) {
+        tokio::spawn(quit(connection));
+    }
+}
+
+fn gone(order: &Order<'_>) -> End {
+    let answer = RemoteAnswer::Lost("the client went away".into());
+    End::all(order, Stage::Connect, answer, None, Special::Cancelled)
+}
+
+fn transaction(order: &Order<'_>) -> Transaction {
+    let submission = order.submission;
+    let cut: usize = submission.patch.cuts.iter().map(|range| range.len()).sum();
+    let recipients = order.recipients.iter().filter_map(|&i| submission.recipients.get(i)).map(|recipient| {
+        let (notify, orcpt) = galerne_core::dsn::parameters(recipient);
+        TxRecipient { mailbox: recipient.mailbox.clone(), notify, orcpt }
+    });
+    Transaction {
+        sender: order.sender.clone(),
+        recipients: recipients.collect(),
+        size: submission.content.len() - cut as u64 + submission.patch.prefix.len() as u64,
+        eight_bit: submission.sender.eight_bit,
+        smtputf8: submission.sender.smtputf8,
+        ret: submission.sender.ret.map(|ret| match ret {
+            galerne_core::model::Ret::Full => "FULL",
+            galerne_core::model::Ret::Hdrs => "HDRS",
+        }),
+        envid: submission.sender.envid.clone(),
+        chunking: if submission.needs_chunking { Chunking::Bdat } else { Chunking::Data },
+    }
+}

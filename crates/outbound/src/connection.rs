@@ -1,0 +1,189 @@
+//! One connection to a remote: the protocol state machine with the stream it speaks over.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use galerne_smtp::client::{ClientEvent, ClientSession};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, timeout_at};
+
+use crate::dial::BoxStream;
+use crate::tls::Trust;
+
+/// Output buffers larger than this are given back after a message.
+const KEEP_BUFFER: usize = 64 * 1024;
+
+thread_local! {
+    /// Sockets are read into one buffer per thread, so a waiting session holds none.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; 32 * 1024]);
+}
+
+/// Everything that makes a session different from another: nothing is shared falsely.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    pub outbound: IpAddr,
+    pub remote: SocketAddr,
+    /// The remote's name, since certificates and SNI depend on it.
+    pub host: std::sync::Arc<str>,
+    pub ehlo: String,
+    pub level: Level,
+    /// Login and password, if AUTH is done. (Debug of the secret hides it.)
+    pub credentials: Option<(String, galerne_core::settings::Secret)>,
+    pub auth_in_clear: bool,
+}
+
+/// How the session is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Level {
+    /// Never.
+    Clear,
+    /// STARTTLS when offered.
+    Opportunistic(Trust),
+    /// STARTTLS or nothing.
+    Required(Trust),
+    /// From the first octet (port 465, CONF-77).
+    Implicit(Trust),
+}
+
+/// An open session.
+pub struct Connection {
+    pub key: Key,
+    pub session: ClientSession,
+    pub stream: BoxStream,
+    /// Protocol and cipher, once encrypted.
+    pub tls: Option<String>,
+    out: Vec<u8>,
+}
+
+impl Connection {
+    /// A session that has not yet read the greeting.
+    pub fn new(key: Key, session: ClientSession, stream: BoxStream, tls: Option<String>) -> Self {
+        Connection { key, session, stream, tls, out: Vec::new() }
+    }
+
+    /// Lets the state machine go on until it wants more than input and output. At `deadline` the
+    /// session counts as lost.
+    pub async fn step(&mut self, deadline: Instant) -> ClientEvent {
+        loop {
+            let event = self.session.poll(&mut self.out);
+            if !self.out.is_empty() {
+                self.flush(deadline).await;
+            }
+            if !matches!(event, ClientEvent::NeedInput) {
+                return event;
+            }
+            match timeout_at(deadline, self.read()).await {
+                Err(_) => self.session.lost("timed out"),
+                Ok(Err(error)) => self.session.lost(&plain(&error)),
+                Ok(Ok(0)) => self.session.lost("connection closed by the remote"),
+                Ok(Ok(_)) => {}
+            }
+        }
+    }
+
+    /// Encodes content into the output buffer.
+    pub fn put(&mut self, octets: &[u8]) {
+        self.session.content(octets, &mut self.out);
+    }
+
+    /// Ends the content in the output buffer.
+    pub fn put_end(&mut self) {
+        self.session.content_end(&mut self.out);
+    }
+
+    /// Octets waiting in the output buffer.
+    pub fn waiting(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Writes what waits. A failure makes the session lost, after a look whether the remote has
+    /// said why; the state machine then tells.
+    pub async fn flush(&mut self, deadline: Instant) {
+        let out = std::mem::take(&mut self.out);
+        let written = timeout_at(deadline, async {
+            self.stream.write_all(&out).await?;
+            self.stream.flush().await
+        });
+        let why = match written.await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(plain(&error)),
+            Err(_) => Some("timed out while sending".to_owned()),
+        };
+        self.out = out;
+        self.out.clear();
+        if self.out.capacity() > KEEP_BUFFER {
+            self.out = Vec::new();
+        }
+        if let Some(why) = why {
+            self.peek().await;
+            self.session.lost(&why);
+        }
+    }
+
+    /// Sends QUIT and waits for its reply or the end.
+    pub async fn send_quit(&mut self, deadline: Instant) {
+        self.session.quit(&mut self.out);
+        self.flush(deadline).await;
+        let _ = timeout_at(deadline, self.read()).await;
+        let _ = timeout_at(deadline, self.stream.shutdown()).await;
+    }
+
+    /// Whether an idle session still stands: nothing to read, not closed.
+    pub async fn is_alive(&mut self) -> bool {
+        poll_fn(|cx| {
+            Poll::Ready(match read_scratch(&mut self.stream, cx, |_| ()) {
+                Poll::Pending => true,
+                Poll::Ready(_) => false,
+            })
+        })
+        .await
+    }
+
+    /// Takes what can be read without waiting.
+    async fn peek(&mut self) {
+        let session = &mut self.session;
+        let stream = &mut self.stream;
+        poll_fn(|cx| {
+            let _ = read_scratch(stream, cx, |octets| session.input(octets));
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    async fn read(&mut self) -> io::Result<usize> {
+        let session = &mut self.session;
+        let stream = &mut self.stream;
+        poll_fn(|cx| read_scratch(stream, cx, |octets| session.input(octets))).await
+    }
+}
+
+/// Reads once into the thread's scratch buffer and hands over what came.
+fn read_scratch(stream: &mut BoxStream, cx: &mut Context<'_>, take: impl FnOnce(&[u8])) -> Poll<io::Result<usize>> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let mut buffer = ReadBuf::new(scratch);
+        ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+        let octets = buffer.filled();
+        if !octets.is_empty() {
+            take(octets);
+        }
+        Poll::Ready(Ok(octets.len()))
+    })
+}
+
+/// An IO error in words for replies and logs: no internal detail, one line.
+pub fn plain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".into(),
+        io::ErrorKind::ConnectionReset => "connection reset".into(),
+        io::ErrorKind::ConnectionAborted => "connection aborted".into(),
+        io::ErrorKind::BrokenPipe => "connection closed by the remote".into(),
+        io::ErrorKind::TimedOut => "timed out".into(),
+        io::ErrorKind::UnexpectedEof => "connection closed by the remote".into(),
+        io::ErrorKind::AddrNotAvailable => "the outbound address is not on this host".into(),
+        _ => error.to_string().chars().filter(|c| !c.is_control()).take(120).collect(),
+    }
+}

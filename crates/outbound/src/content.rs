@@ -1,0 +1,77 @@
+//! Sending the content: prefix, the octets kept, the final dot; never whole in memory when spilled.
+
+use std::ops::Range;
+
+use galerne_core::content::Spill;
+
+use crate::attempt::Order;
+use crate::connection::Connection;
+
+/// How much of a spilled message is read and encoded at a time.
+const CHUNK: usize = 256 * 1024;
+
+/// Sends the content and the final dot. A failure leaves the session lost; it will say so.
+pub async fn send_content(order: &Order<'_>, connection: &mut Connection) {
+    let submission = order.submission;
+    if !submission.patch.prefix.is_empty() {
+        connection.put(&submission.patch.prefix);
+    }
+    let memory = &submission.content.memory;
+    for range in kept(memory.len(), &submission.patch.cuts) {
+        if let Some(octets) = memory.get(range) {
+            connection.put(octets);
+        }
+    }
+    if let Some(spill) = &submission.content.spill {
+        let mut offset = 0;
+        while offset < spill.len() {
+            connection.flush(order.deadline).await;
+            match read_chunk(spill.clone(), offset).await {
+                Ok(chunk) if !chunk.is_empty() => {
+                    offset += chunk.len() as u64;
+                    connection.put(&chunk);
+                }
+                _ => {
+                    // Our own disk failed: the remote must not take a part for the whole.
+                    tracing::error!(message_id = %submission.message_id, "temporary file of a message cannot be read");
+                    connection.session.lost("local error: the message could not be read");
+                    return;
+                }
+            }
+        }
+    }
+    connection.put_end();
+    connection.flush(order.deadline).await;
+}
+
+async fn read_chunk(spill: std::sync::Arc<dyn Spill>, offset: u64) -> std::io::Result<Vec<u8>> {
+    tokio::task::spawn_blocking(move || {
+        let mut chunk = vec![0; CHUNK];
+        let length = spill.read_at(offset, &mut chunk)?;
+        chunk.truncate(length);
+        Ok(chunk)
+    })
+    .await
+    .map_err(std::io::Error::other)?
+}
+
+/// What is left of `0..length` without the cuts.
+fn kept(length: usize, cuts: &[Range<usize>]) -> impl Iterator<Item = Range<usize>> {
+    let starts = std::iter::once(0).chain(cuts.iter().map(|cut| cut.end));
+    let ends = cuts.iter().map(|cut| cut.start).chain(std::iter::once(length));
+    starts.zip(ends).map(|(start, end)| start..end).filter(|range| range.start < range.end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relay_27_what_is_left_is_all_but_the_cut() {
+        let all = |length, cuts: &[Range<usize>]| kept(length, cuts).collect::<Vec<_>>();
+        assert_eq!(all(10, &[]), vec![0..10]);
+        assert_eq!(all(10, &[0..3]), vec![3..10]);
+        assert_eq!(all(10, &[3..5]), vec![0..3, 5..10]);
+        assert_eq!(all(10, &[3..5, 8..10]), vec![0..3, 5..8]);
+    }
+}

@@ -1,0 +1,176 @@
+//! In-session delivery: the `DeliverNow` of the house. One message, all its recipients, until each
+//! has its outcome (RELAY-1, RELAY-60 to RELAY-72).
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use galerne_core::bundle::{self, Planned};
+use galerne_core::model::{Answer, Settled, Submission};
+use galerne_core::ports::{BoxFuture, DeliverNow, EventSink, GroupBook, Lists};
+use galerne_dns::Resolver;
+use tokio::sync::Semaphore;
+
+use crate::attempt::Tools;
+use crate::bundle::run_bundle;
+use crate::cancel::{Cancel, Cancelled};
+use crate::dial::Dial;
+use crate::memory::TimedOut;
+use crate::pool::Pool;
+use crate::prepare::{Prepared, prepare};
+use crate::settle;
+use crate::tls::ClientTls;
+
+/// What changes with the settings.
+#[derive(Clone)]
+pub struct Edge {
+    pub resolver: Arc<dyn Resolver>,
+    pub tls: ClientTls,
+    /// `[rfmta]threadnb`.
+    pub slots: usize,
+    /// `[rfmta]idle`.
+    pub idle: Duration,
+}
+
+/// What a delivery needs of the rest of the house.
+pub struct World {
+    pub dial: Box<dyn Dial>,
+    pub lists: Arc<dyn Lists>,
+    pub book: Arc<dyn GroupBook>,
+    pub events: Arc<dyn EventSink>,
+    /// Secret of the tags in generated return addresses (RET-13).
+    pub verp_secret: Vec<u8>,
+}
+
+/// The exit. One per process.
+pub struct Delivery {
+    pub(crate) tools: Tools,
+    pub(crate) lists: Arc<dyn Lists>,
+    pub(crate) book: Arc<dyn GroupBook>,
+    pub(crate) events: Arc<dyn EventSink>,
+    pub(crate) verp_secret: Vec<u8>,
+    pub(crate) timed_out: TimedOut,
+    pub(crate) slots: Semaphore,
+    edge: RwLock<Edge>,
+    rotation: AtomicUsize,
+}
+
+impl Delivery {
+    /// Ready to deliver. The caller spawns `Pool::sweep` for `pool()`.
+    pub fn new(world: World, edge: Edge) -> Arc<Self> {
+        Arc::new(Delivery {
+            tools: Tools { dial: world.dial, pool: Arc::default() },
+            lists: world.lists,
+            book: world.book,
+            events: world.events,
+            verp_secret: world.verp_secret,
+            timed_out: TimedOut::default(),
+            slots: Semaphore::new(edge.slots),
+            edge: RwLock::new(edge),
+            rotation: AtomicUsize::new(0),
+        })
+    }
+
+    /// The idle sessions.
+    pub fn pool(&self) -> Arc<Pool> {
+        self.tools.pool.clone()
+    }
+
+    /// What is in force now.
+    pub fn edge(&self) -> Edge {
+        self.edge.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// New settings came into force. Attempts under way go on as they began.
+    pub fn renew(&self, edge: Edge) {
+        let mut current = self.edge.write().unwrap_or_else(PoisonError::into_inner);
+        let (old, new) = (current.slots, edge.slots);
+        if new > old {
+            self.slots.add_permits(new - old);
+        } else {
+            self.slots.forget_permits(old - new);
+        }
+        *current = edge;
+    }
+
+    /// A number that grows by one each time: the rotation of outbounds until flow control exists.
+    pub(crate) fn turn(&self) -> usize {
+        self.rotation.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Numbers for the order of equal MX hosts. Not secret, only spread.
+    pub(crate) fn entropy(&self) -> impl FnMut() -> u64 + Send + use<> {
+        let mut state = RandomState::new().build_hasher().finish() | 1;
+        move || {
+            // xorshift64*
+            state ^= state >> 12;
+            state ^= state << 25;
+            state ^= state >> 27;
+            state.wrapping_mul(0x2545_F491_4F6C_DD1D)
+        }
+    }
+
+    /// All recipients, each until its outcome.
+    async fn deliver_all(&self, submission: &Submission, cancelled: Cancelled) -> Vec<Settled> {
+        let count = submission.recipients.len();
+        let found = if count == 1 {
+            vec![prepare(self, submission, 0).await]
+        } else {
+            join_all((0..count).map(|index| prepare(self, submission, index))).await
+        };
+        let mut settled: Vec<Option<Settled>> = (0..count).map(|_| None).collect();
+        let mut ready: Vec<Prepared> = Vec::with_capacity(count);
+        for (index, result) in found.into_iter().enumerate() {
+            match result {
+                Ok(prepared) => ready.push(prepared),
+                Err(unprepared) => {
+                    if let Some(place) = settled.get_mut(index) {
+                        *place = Some(settle::unprepared(submission, index, unprepared));
+                    }
+                }
+            }
+        }
+        let planned: Vec<Planned<'_>> = ready
+            .iter()
+            .filter_map(|p| Some(Planned { plan: p.plans.first()?, next_hop_key: &p.key }))
+            .collect();
+        let bundles = bundle::bundles(&planned);
+        let members = |bundle: &[usize]| bundle.iter().filter_map(|&i| ready.get(i)).collect::<Vec<_>>();
+        let ended = match bundles.as_slice() {
+            [only] => vec![run_bundle(self, submission, members(only), cancelled).await],
+            several => {
+                join_all(several.iter().map(|b| run_bundle(self, submission, members(b), cancelled.clone()))).await
+            }
+        };
+        for (index, end) in ended.into_iter().flatten() {
+            if let Some(place) = settled.get_mut(index) {
+                *place = Some(end);
+            }
+        }
+        let each = settled.into_iter().enumerate();
+        each.map(|(index, end)| end.unwrap_or_else(|| settle::internal_error(submission, index))).collect()
+    }
+}
+
+impl DeliverNow for Delivery {
+    fn deliver<'a>(&'a self, submission: Arc<Submission>, mut client_gone: BoxFuture<'a, ()>) -> BoxFuture<'a, Answer> {
+        Box::pin(async move {
+            let (cancel, cancelled) = Cancel::new();
+            let settled = {
+                let work = self.deliver_all(&submission, cancelled);
+                tokio::pin!(work);
+                tokio::select! {
+                    biased;
+                    settled = &mut work => settled,
+                    () = &mut client_gone => {
+                        cancel.cancel();
+                        work.await
+                    }
+                }
+            };
+            settle::settle(self, &submission, settled).await
+        })
+    }
+}

@@ -1,0 +1,108 @@
+//! The notification of a mixed result (RELAY-20), delivered in the session, before the reply.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use galerne_core::content::{Content, Patch};
+use galerne_core::directive::Directive;
+use galerne_core::model::{Client, Outcome, Recipient, Ret, Sender, Settled, Submission};
+use galerne_core::ports::DeliverNow;
+use galerne_mail::dsn::{Action, Report, ReportedRecipient, Returned, build};
+use galerne_smtp::{Mailbox, ReversePath};
+
+use crate::delivery::Delivery;
+
+/// How much of a message comes back at most with RET=FULL; beyond, only its header.
+const MOST_RETURNED: usize = 256 * 1024;
+
+/// The notification could not be delivered.
+#[derive(Debug)]
+pub struct Undelivered;
+
+/// Tells the envelope sender of the failed recipients. Nothing is sent, and that is no error, to
+/// a null sender, for a notification, or where NOTIFY forbids it (RET-37).
+pub async fn notify(
+    delivery: &Delivery,
+    submission: &Arc<Submission>,
+    failed: &[(usize, &Settled)],
+) -> Result<(), Undelivered> {
+    let ReversePath::Mailbox(sender) = &submission.sender.path else { return Ok(()) };
+    if submission.is_dsn {
+        return Ok(());
+    }
+    let reported: Vec<ReportedRecipient> = failed
+        .iter()
+        .filter_map(|&(index, settled)| Some((submission.recipients.get(index)?, settled)))
+        .filter(|(recipient, _)| recipient.notify.is_none_or(|notify| notify.failure))
+        .map(|(recipient, settled)| report(recipient, settled))
+        .collect();
+    if reported.is_empty() {
+        return Ok(());
+    }
+    let message = Arc::new(submission_of(submission, sender, &reported));
+    let answer = delivery.deliver(message, Box::pin(std::future::pending())).await;
+    match answer.settled.first().map(|end| &end.outcome) {
+        Some(Outcome::Delivered) => Ok(()),
+        _ => {
+            tracing::warn!(message_id = %submission.message_id, "the notification of a mixed result could not be delivered");
+            Err(Undelivered)
+        }
+    }
+}
+
+fn report(recipient: &Recipient, settled: &Settled) -> ReportedRecipient {
+    let last = settled.last_attempt().filter(|_| settled.refusal.is_none());
+    ReportedRecipient {
+        original: recipient.orcpt.clone(),
+        recipient: recipient.mailbox.as_str().to_owned(),
+        action: Action::Failed,
+        status: galerne_core::dsn::status(&settled.reply),
+        remote: last.map(|attempt| attempt.remote.host.to_string()),
+        diagnostic: galerne_core::dsn::diagnostic(&settled.reply),
+        last_attempt: SystemTime::now(),
+    }
+}
+
+fn submission_of(original: &Arc<Submission>, sender: &Mailbox, reported: &[ReportedRecipient]) -> Submission {
+    let settings = &original.settings;
+    let memory = &original.content.memory;
+    let whole = original.content.spill.is_none() && memory.len() <= MOST_RETURNED;
+    let header = galerne_core::dsn::header_of(memory);
+    let report = Report {
+        id: &format!("{}-dsn", original.message_id),
+        reporting_mta: &settings.hostname,
+        from_domain: sender.domain(),
+        to: sender.as_str(),
+        envid: original.sender.envid.as_deref(),
+        arrival: original.received_at,
+        now: SystemTime::now(),
+        recipients: reported,
+        returned: match original.sender.ret {
+            Some(Ret::Full) if whole => Returned::Full(memory),
+            _ => Returned::Headers(header),
+        },
+    };
+    Submission {
+        message_id: format!("{}-dsn", original.message_id),
+        settings: settings.clone(),
+        client: Client { account: None, login: None, ..original.client.clone() },
+        sender: Sender {
+            path: ReversePath::Null,
+            ret: None,
+            envid: None,
+            eight_bit: !memory.is_ascii(),
+            smtputf8: !sender.is_ascii(),
+        },
+        recipients: vec![Recipient { mailbox: sender.clone(), notify: None, orcpt: None }],
+        content: Content::in_memory(build(&report)),
+        patch: Patch::default(),
+        directive: Directive::default(),
+        header_from: None,
+        reference: original.reference.clone(),
+        received: Instant::now(),
+        received_at: SystemTime::now(),
+        prdr: false,
+        needs_chunking: false,
+        is_dsn: true,
+    }
+}

@@ -1,0 +1,104 @@
+//! Idle sessions, kept for the next message to the same place (`[rfmta]idle`, RELAY-42).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::connection::{Connection, Key};
+
+/// Idle sessions kept at most; beyond, a session ends after its message.
+const MOST: usize = 4096;
+/// How long a remote may take for QUIT.
+const QUIT_TIME: Duration = Duration::from_secs(2);
+
+/// The idle sessions of this process.
+#[derive(Default)]
+pub struct Pool {
+    idle: Mutex<Idle>,
+}
+
+#[derive(Default)]
+struct Idle {
+    sessions: HashMap<Key, Vec<(Instant, Connection)>>,
+    count: usize,
+}
+
+impl Pool {
+    /// The most recently used idle session of that kind.
+    pub fn take(&self, key: &Key) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, connection) = idle.sessions.get_mut(key)?.pop()?;
+        idle.count -= 1;
+        Some(connection)
+    }
+
+    /// Keeps a session that can take another message; gives it back when there are too many.
+    pub fn put(&self, connection: Connection, now: Instant) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.count >= MOST {
+            return Some(connection);
+        }
+        idle.count += 1;
+        match idle.sessions.get_mut(&connection.key) {
+            Some(list) => list.push((now, connection)),
+            None => {
+                let key = connection.key.clone();
+                idle.sessions.insert(key, vec![(now, connection)]);
+            }
+        }
+        None
+    }
+
+    /// How many are idle.
+    pub fn len(&self) -> usize {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).count
+    }
+
+    /// Whether none is idle.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Removes those idle since `before` or longer.
+    fn expired(&self, before: Instant) -> Vec<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gone = Vec::new();
+        idle.sessions.retain(|_, list| {
+            // Oldest first: sessions are taken and put at the end.
+            let old = list.iter().take_while(|(since, _)| *since <= before).count();
+            gone.extend(list.drain(..old).map(|(_, connection)| connection));
+            !list.is_empty()
+        });
+        idle.count -= gone.len();
+        gone
+    }
+
+    /// Ends sessions idle for longer than `idle` says, until the pool itself is dropped.
+    pub async fn sweep(self: Arc<Self>, idle: impl Fn() -> Duration) {
+        let pool = Arc::downgrade(&self);
+        drop(self);
+        let mut tick = tokio::time::interval(Duration::from_millis(500));
+        loop {
+            tick.tick().await;
+            let Some(pool) = pool.upgrade() else { return };
+            let Some(before) = Instant::now().checked_sub(idle()) else { continue };
+            for connection in pool.expired(before) {
+                tokio::spawn(quit(connection));
+            }
+        }
+    }
+
+    /// Ends all idle sessions (stop).
+    pub async fn close(&self) {
+        let all = self.expired(Instant::now());
+        futures_util::future::join_all(all.into_iter().map(quit)).await;
+    }
+}
+
+/// Ends a session politely, within a short time.
+pub async fn quit(mut connection: Connection) {
+    let deadline = Instant::now() + QUIT_TIME;
+    connection.send_quit(deadline).await;
+}
