@@ -75,13 +75,8 @@ impl BdatReceiver {
             .min(input.len());
         self.remaining -= wanted as u64;
         if self.keep {
-            let before = out.len();
             self.decoder
                 .decode(input.get(..wanted).unwrap_or(input), out, room);
-            if self.remaining == 0 && self.last {
-                let used = (out.len() - before) as u64;
-                self.decoder.flush(out, room.saturating_sub(used));
-            }
         }
         (wanted, self.remaining == 0)
     }

@@ -31,7 +31,7 @@ enum Place {
     DotCr,
     /// Anywhere else.
     Text,
-    /// After a CR in the text, which is held back.
+    /// After a CR in the text, which is held back (but not in BDAT, whose end nothing marks).
     Cr,
     /// After the end of data.
     Ended,
@@ -97,9 +97,9 @@ impl Decoder {
         }
     }
 
-    /// Whether a CR without LF behind it was seen.
+    /// Whether a CR without LF behind it was seen. Content of BDAT may also end with one.
     pub fn has_bare_cr(&self) -> bool {
-        self.bare_cr
+        self.bare_cr || (!self.dots && self.place == Place::Cr)
     }
 
     /// Whether an LF without CR before it was seen.
@@ -109,7 +109,7 @@ impl Decoder {
 
     /// Whether a CR or LF stood alone.
     pub fn has_bare(&self) -> bool {
-        self.bare_cr || self.bare_lf
+        self.has_bare_cr() || self.bare_lf
     }
 
     /// Whether a NUL was seen.
@@ -149,11 +149,14 @@ impl Decoder {
                     self.place = Place::Cr;
                 }
                 (Place::Cr, b'\n') => {
-                    sink.push(CRLF);
+                    sink.push(self.rest_of_crlf());
                     (self.place, pos) = (Place::LineStart, pos + 1);
                 }
                 (Place::Cr, _) => {
-                    self.lone_cr(&mut sink);
+                    if self.dots {
+                        sink.push(self.lone_cr());
+                    }
+                    self.bare_cr = true;
                     self.place = Place::Text;
                 }
                 (Place::Dot, b'\n') => {
@@ -169,27 +172,22 @@ impl Decoder {
         (pos, self.place == Place::Ended)
     }
 
-    /// Gives out a CR that was held back at the end of BDAT content.
-    pub fn flush(&mut self, out: &mut Vec<u8>, room: u64) {
-        let mut sink = Sink {
-            out,
-            room,
-            size: self.size,
-        };
-        if self.place == Place::Cr {
-            self.lone_cr(&mut sink);
-            self.place = Place::Text;
-        }
-        self.size = sink.size;
-    }
-
-    fn lone_cr(&mut self, sink: &mut Sink<'_>) {
-        self.bare_cr = true;
-        sink.push(if self.policy == BareLfPolicy::Normalise {
+    /// What becomes of a CR that stands alone.
+    fn lone_cr(&self) -> &'static [u8] {
+        if self.policy == BareLfPolicy::Normalise {
             CRLF
         } else {
             b"\r"
-        });
+        }
+    }
+
+    /// What is still to be written of a CRLF whose CR ended the input before.
+    fn rest_of_crlf(&self) -> &'static [u8] {
+        match (self.dots, self.policy) {
+            (true, _) => CRLF,
+            (false, BareLfPolicy::Normalise) => b"",
+            (false, _) => b"\n",
+        }
     }
 
     /// From a place inside a line (or at its first octet, which is no dot) as far as the input
@@ -212,6 +210,9 @@ impl Decoder {
                 }
                 (_, None) => {
                     sink.push(piece(start, i));
+                    if !self.dots {
+                        sink.push(self.lone_cr());
+                    }
                     self.place = Place::Cr;
                     return scan;
                 }

@@ -27,6 +27,7 @@ pub mod data;
 pub mod ehlo;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod fuzz_client;
 pub mod proxy;
 pub mod reply;
 pub mod sasl;
