@@ -22,12 +22,18 @@
 pub mod csv;
 pub mod document;
 pub mod finding;
+pub mod fuzz;
 pub mod load;
+pub mod options;
+pub mod reference;
 pub mod registry;
 mod sheet;
 pub mod tree;
 pub mod values;
+pub mod watch;
 
 pub use finding::{Finding, Level};
 pub use load::{FlowSection, LoadOptions, Loaded, load};
+pub use options::{OPTIONS_FILE, parse_options};
 pub use tree::{Written, create_directories, write_samples};
+pub use watch::Fingerprint;

@@ -261,7 +261,7 @@ mod tests {
             ("galerne", "qmmemo", "16"),
             ("galerne", "apikey", ""),
             ("galerne", "logage", "30"),
-            ("rfuser", "spool", ""),
+            ("rfuser", "spool", "spool"),
             ("rfuser", "poll", "5"),
             ("rfmail", "flush", "300"),
             ("rfmta", "threadnb", "128"),

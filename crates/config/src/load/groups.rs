@@ -85,7 +85,7 @@ fn read_file(
         let text = "not read: the name must be @<name>.ini";
         return reader.file_finding(&file, Level::Warning, text);
     };
-    if !(name.is_empty() && !in_hosts)
+    if (in_hosts || !name.is_empty())
         && let Err(why) = values::group_name(name)
     {
         return reader.file_finding(&file, Level::Error, &format!("{why} as the file name"));
@@ -188,7 +188,7 @@ fn default_patterns(reader: &mut Reader<'_>) -> Patterns {
         sheet.report(Level::Warning, "dns", "-", text);
     }
     let own = patterns(&mut sheet);
-    let compiled = Patterns::compile(Vec::new(), own).unwrap_or_else(|why| {
+    let compiled = Patterns::compile(own, Vec::new()).unwrap_or_else(|why| {
         sheet.error("pattern", "-", &why);
         Patterns::default()
     });
@@ -252,7 +252,8 @@ fn relay_host(sheet: &mut Sheet, group: &Arc<Group>, listed: &Listed) -> Option<
         sheet.report(Level::Warning, "dns", key, text);
     }
     let overwrite = sheet.flag("dns", "overwrite");
-    if overwrite && !login.as_deref().is_some_and(|l| Mailbox::parse(l).is_ok()) {
+    let is_address = |l: &String| Mailbox::parse(l).is_ok();
+    if overwrite && !login.as_ref().is_some_and(is_address) {
         let text = "overwrite = 1 needs a login that is an e-mail address";
         sheet.error("dns", "overwrite", text);
     }

@@ -39,7 +39,7 @@ impl Known<'_> {
             self.routing(sheet, &section, keys, account);
         }
         self.filter(sheet, account);
-        if account.password.is_none() && account.smtpip.is_empty() {
+        if sheet.is_good() && account.password.is_none() && account.smtpip.is_empty() {
             let text = "neither smtppassw nor smtpip: nobody can relay with this account";
             sheet.report(Level::Notice, "account", "-", text);
         }

@@ -47,6 +47,12 @@ pub fn read(reader: &mut Reader<'_>, settings: &mut Settings, listed: &Listed) {
                 continue;
             }
         };
+        if let Some(other) = claims.names.iter().find(|(n, _)| *n == user) {
+            let text = format!("the account {user} stands in {} already", other.1);
+            reader.file_finding(&file, Level::Error, &text);
+            continue;
+        }
+        claims.names.push((user.clone(), file.clone()));
         let Some(mut sheet) = reader.sheet(&file, File::User, Some(&user)) else {
             continue;
         };
@@ -150,6 +156,7 @@ fn group_sections(sheet: &Sheet) -> Vec<String> {
 /// What only one account may have (CONF-53, CONF-92). The first file by name keeps it.
 #[derive(Default)]
 struct Claims {
+    names: Vec<(String, String)>,
     logins: Vec<(String, String)>,
     apikeys: Vec<(String, String)>,
     networks: Vec<(Network, String)>,

@@ -1,0 +1,9 @@
+//! The configuration tree from outside: whole trees in a temporary root.
+
+mod files;
+mod fuzz;
+mod load;
+mod manual;
+mod rights;
+mod samples;
+mod world;
