@@ -96,6 +96,18 @@ impl ListStore {
         Ok(())
     }
 
+    /// How long until the daily re-index, at 00:01 local time (CONF-60).
+    pub fn until_reindex(now: &jiff::Zoned) -> std::time::Duration {
+        let tomorrow = now.date().saturating_add(jiff::ToSpan::days(1));
+        let due =
+            |day: jiff::civil::Date| day.at(0, 1, 0, 0).to_zoned(now.time_zone().clone()).ok();
+        let next = due(now.date())
+            .filter(|t| t > now)
+            .or_else(|| due(tomorrow));
+        let wait = next.and_then(|t| std::time::Duration::try_from(now.duration_until(&t)).ok());
+        wait.unwrap_or(std::time::Duration::from_secs(86_400))
+    }
+
     /// Waits until everything added so far has been written, or has failed. Not for an async
     /// thread. Dropping the store does the same.
     pub fn flush(&self) {
@@ -397,6 +409,19 @@ mod tests {
         assert!(lists.listed_in("b@x", &l).is_none());
         lists.reindex().unwrap();
         assert!(lists.listed_in("b@x", &l).is_some() && lists.listed_in("a@x", &l).is_none());
+    }
+
+    #[test]
+    fn conf_60_lists_are_read_again_daily_from_one_past_midnight() {
+        let wait = |now: &str| ListStore::until_reindex(&now.parse().unwrap()).as_secs();
+        assert_eq!(wait("2026-03-04T00:00:30+01:00[Europe/Paris]"), 30);
+        assert_eq!(wait("2026-03-04T00:01:00+01:00[Europe/Paris]"), 86_400);
+        assert_eq!(wait("2026-03-04T23:00:00+01:00[Europe/Paris]"), 3_660);
+        assert_eq!(
+            wait("2026-03-29T00:01:00+01:00[Europe/Paris]"),
+            82_800,
+            "the short day in spring"
+        );
     }
 
     #[test]

@@ -31,7 +31,9 @@ fn every_source_says_what_it_is_and_is_not_too_long() {
                 tree::relative(&root, &path)
             ));
         }
-        if !text.starts_with("//!") {
+        // `chase/tests.rs` is told by `chase.rs`.
+        let told = path.file_name().is_some_and(|name| name == "tests.rs");
+        if !told && !text.starts_with("//!") {
             found.push(format!("{}: no //! header", tree::relative(&root, &path)));
         }
     }
