@@ -310,7 +310,7 @@ fn conf_69_conf_71_conf_67_flow_74_relay_83_an_unknown_error_goes_to_the_log_of_
 }
 
 #[test]
-fn conf_87_conf_3_every_module_has_its_text_and_the_program_its_own() {
+fn conf_87_conf_30_conf_3_every_module_has_its_text_and_the_program_its_own() {
     let world = World::new("2026-03-04T10:00:00Z");
     let logs = world.open(30);
     let modules = [

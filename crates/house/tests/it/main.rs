@@ -84,3 +84,19 @@ fn the_project_speaks_of_itself_alone() {
     }
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
+
+#[test]
+fn there_is_one_tls_library() {
+    let lock = read("Cargo.lock");
+    let names = lock.lines().filter_map(|line| line.strip_prefix("name = "));
+    let count = |name: &str| {
+        names
+            .clone()
+            .filter(|n| n.trim_matches('"') == name)
+            .count()
+    };
+    assert_eq!(count("aws-lc-sys"), 1);
+    for banned in ["openssl", "openssl-sys", "native-tls"] {
+        assert_eq!(count(banned), 0, "{banned}");
+    }
+}
