@@ -149,7 +149,6 @@ async fn send(house: &House, user: Option<&str>, from: &str, to: &[String], octe
     let mut decoder = Decoder::without_dots(BareLfPolicy::Reject);
     let mut content = Vec::with_capacity(octets.len());
     decoder.decode(&octets, &mut content, u64::MAX);
-    decoder.flush(&mut content, u64::MAX);
     let bare = decoder.has_bare() || decoder.has_nul();
     let letter = Letter {
         client: Client {
