@@ -111,8 +111,8 @@ impl Fault {
 pub struct Context<'a> {
     /// Our name: the domain of `<Postmaster>`.
     pub hostname: &'a str,
-    /// The session is encrypted: REQUIRETLS is known (RFC 8689).
-    pub tls: bool,
+    /// REQUIRETLS is known: offered, and the session is encrypted (RFC 8689).
+    pub requiretls: bool,
     /// PRDR is known.
     pub prdr: bool,
 }
@@ -277,7 +277,7 @@ fn mail_parameter(
     } else if is("PRDR") && context.prdr {
         request.prdr = flag(value)?;
         32
-    } else if is("REQUIRETLS") && context.tls {
+    } else if is("REQUIRETLS") && context.requiretls {
         request.requiretls = flag(value)?;
         64
     } else if is("AUTH") {

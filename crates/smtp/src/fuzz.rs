@@ -20,7 +20,7 @@ pub fn command(data: &[u8]) {
         .unwrap_or(data);
     let context = Context {
         hostname: "relay.example.com",
-        tls: true,
+        requiretls: true,
         prdr: true,
     };
     match command::parse(line, &context) {
@@ -146,6 +146,7 @@ fn run(choice: u8, input: &[u8], piece: usize) -> Vec<u8> {
         chunking: choice & 1 == 0,
         prdr: choice & 2 == 0,
         starttls: choice & 4 == 0,
+        requiretls: choice & 4 == 0,
         bare_lf: match choice >> 6 {
             0 => BareLfPolicy::Normalise,
             1 => BareLfPolicy::Pass,

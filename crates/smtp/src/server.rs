@@ -39,6 +39,8 @@ pub struct ServerConfig {
     pub prdr: bool,
     /// STARTTLS can be offered.
     pub starttls: bool,
+    /// REQUIRETLS is offered under TLS (RFC 8689): only by a relay that can keep the promise.
+    pub requiretls: bool,
     pub bare_lf: BareLfPolicy,
     /// Errors before the session ends; 10 unless configured (RELAY-16).
     pub max_errors: u32,
@@ -145,6 +147,7 @@ pub struct ServerSession {
     skip: Skip,
     state: State,
     errors: u32,
+    commands: u32,
     idle: u16,
     refused: u16,
     malformed: u8,
@@ -166,6 +169,7 @@ impl ServerSession {
             skip: Skip::No,
             state: State::Command,
             errors: 0,
+            commands: 0,
             idle: 0,
             refused: 0,
             malformed: 0,
@@ -289,7 +293,9 @@ impl ServerSession {
     /// The handshake is done: everything that was said in clear is forgotten (RFC 3207 §4.2, T-10).
     pub fn tls_established(&mut self) {
         let config = Arc::clone(&self.config);
+        let commands = self.commands;
         *self = ServerSession::new(config, true);
+        self.commands = commands;
     }
 
     /// The client was silent for too long (RELAY-16).
@@ -334,6 +340,11 @@ impl ServerSession {
     /// Whether a MAIL was accepted and its transaction has not ended.
     pub fn in_transaction(&self) -> bool {
         self.transaction.as_ref().is_some_and(|t| !t.phantom)
+    }
+
+    /// Whole lines taken so far, whatever they were; it goes round. An unfinished one is no progress.
+    pub fn commands(&self) -> u32 {
+        self.commands
     }
 
     /// Octets of an incomplete line that are kept; bounded by the longest line.

@@ -423,6 +423,7 @@ fn honest(options: &SinkOptions, tls: bool) -> ServerSession {
         chunking: options.chunking,
         prdr: false,
         starttls: options.tls.is_some() && !options.implicit_tls,
+        requiretls: false,
         bare_lf: BareLfPolicy::Pass,
         max_errors: 100,
     };

@@ -2,7 +2,7 @@ use super::*;
 
 const CONTEXT: Context<'_> = Context {
     hostname: "relay.example.com",
-    tls: false,
+    requiretls: false,
     prdr: true,
 };
 
@@ -159,13 +159,13 @@ fn ret_26_ret_28_ret_30_parameters_of_mail() {
 }
 
 #[test]
-fn relay_14_requiretls_is_a_parameter_under_tls_only() {
+fn relay_14_requiretls_is_a_parameter_only_where_it_is_offered() {
     let line = b"MAIL FROM:<a@example.com> REQUIRETLS";
     assert_eq!(code(parse(line, &CONTEXT)), (555, "5.5.4"));
     let Ok(Command::Mail(request)) = parse(
         line,
         &Context {
-            tls: true,
+            requiretls: true,
             ..CONTEXT
         },
     ) else {

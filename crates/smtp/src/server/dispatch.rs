@@ -24,7 +24,7 @@ impl ServerSession {
         let prdr = self.config.prdr;
         let context = Context {
             hostname: &self.config.hostname,
-            tls: self.tls,
+            requiretls: self.tls && self.config.requiretls,
             prdr,
         };
         let parsed = match command::parse(line, &context) {
@@ -120,7 +120,7 @@ impl ServerSession {
         line(out, config.prdr, "PRDR");
         line(out, config.starttls && !self.tls, "STARTTLS");
         line(out, self.offer_auth, "AUTH PLAIN LOGIN");
-        line(out, self.tls, "REQUIRETLS");
+        line(out, config.requiretls && self.tls, "REQUIRETLS");
         let _ = write!(out, "250-LIMITS RCPTMAX={}\r\n", config.max_rcpt);
         put(out, &["250 ENHANCEDSTATUSCODES\r\n"]);
     }

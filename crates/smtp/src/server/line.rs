@@ -79,6 +79,7 @@ impl ServerSession {
     /// A line up to its LF. `more`: input follows it in the same buffer.
     fn whole_line(&mut self, line: &[u8], more: bool, out: &mut Vec<u8>) -> Option<ServerEvent> {
         let text = line.strip_suffix(b"\r\n");
+        self.commands = self.commands.wrapping_add(1);
         if line.len() > self.limit(line) {
             if text.is_none() {
                 self.skip = Skip::Rest {

@@ -105,6 +105,7 @@ impl Dialogue {
             chunking: !self.has("nochunking"),
             prdr: !self.has("noprdr"),
             starttls: !self.has("nostarttls"),
+            requiretls: self.has("requiretls"),
             bare_lf,
             max_errors: 10,
         }

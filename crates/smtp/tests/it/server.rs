@@ -59,6 +59,7 @@ fn relay_14_ehlo_lists_the_extensions() {
     play("ehlo");
     play("ehlo_bare");
     play("ehlo_tls");
+    play("ehlo_requiretls");
 }
 
 #[test]
