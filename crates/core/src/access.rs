@@ -14,7 +14,7 @@ use subtle::ConstantTimeEq;
 
 use crate::ports::Lists;
 use crate::refusal::{Code, Refusal};
-use crate::settings::{Account, Network, Secret, Settings};
+use crate::settings::{Account, Network, RfRelay, Secret, Settings};
 
 /// The accounts of one settings snapshot, indexed by login and by client network.
 #[derive(Debug, Default)]
@@ -231,14 +231,14 @@ impl Crowded {
 pub fn admit(
     open: usize,
     unauthenticated_from_ip: usize,
-    settings: &Settings,
+    relay: &RfRelay,
 ) -> Result<(), Crowded> {
-    let per_address = settings.rfrelay.maxperip;
+    let per_address = relay.maxperip;
     // The address first: a flood from one place must not cost others their sessions (T-19).
     if per_address > 0 && unauthenticated_from_ip >= per_address {
         return Err(Crowded::Address);
     }
-    if open >= settings.rfrelay.threadnb {
+    if open >= relay.threadnb {
         return Err(Crowded::Server);
     }
     Ok(())

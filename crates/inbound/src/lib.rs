@@ -5,6 +5,7 @@
 pub mod certificates;
 pub mod gate;
 pub mod listener;
+mod pace;
 pub mod reception;
 pub mod registry;
 mod session;

@@ -41,7 +41,7 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 
 /// Accepts on one socket until the gate stops.
 pub async fn accept_loop(gate: Arc<Gate>, listener: TcpListener, listen: Listen) {
-    let mut pause = SHORTEST_PAUSE;
+    let mut pause = Pause::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -49,17 +49,36 @@ pub async fn accept_loop(gate: Arc<Gate>, listener: TcpListener, listen: Listen)
         };
         match accepted {
             Ok((stream, peer)) => {
-                pause = SHORTEST_PAUSE;
+                pause = Pause::default();
                 let gate = gate.clone();
                 let tls = listen.tls == ListenTls::Implicit;
                 tokio::spawn(async move { welcome(gate, stream, peer, tls).await });
             }
+            // The client changed its mind; the next one may be there already.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 tracing::error!(%error, listener = %listen.address, "cannot accept connections");
-                sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                sleep(pause.next()).await;
             }
         }
+    }
+}
+
+/// How long to wait after an accept that failed. Out of descriptors, the next would fail as well,
+/// and a loop without a pause would eat a processor (T-20).
+struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Pause(SHORTEST_PAUSE)
+    }
+}
+
+impl Pause {
+    fn next(&mut self) -> Duration {
+        let now = self.0;
+        self.0 = (now * 2).min(LONGEST_PAUSE);
+        now
     }
 }
 
@@ -79,7 +98,7 @@ async fn welcome(gate: Arc<Gate>, mut stream: TcpStream, peer: SocketAddr, tls: 
         peer
     };
     let known = matches!(view.snapshot.accounts.by_address(peer.ip(), tls), ByAddress::Account(_));
-    match gate.registry.admit(peer.ip(), known, &view.snapshot) {
+    match gate.registry.admit(peer.ip(), known, settings) {
         Ok(seat) => Box::pin(serve(gate.clone(), Box::pin(stream), peer, tls, seat)).await,
         Err(crowded) => {
             if !tls {
@@ -171,5 +190,18 @@ impl Inbound {
     /// The door for submissions that do not come by SMTP.
     pub fn reception(&self) -> crate::reception::Reception {
         self.gate.reception.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t_20_pauses_grow_to_two_seconds_and_begin_anew_after_a_success() {
+        let mut pause = Pause::default();
+        let millis: Vec<u128> = (0..8).map(|_| pause.next().as_millis()).collect();
+        assert_eq!(millis, [50, 100, 200, 400, 800, 1600, 2000, 2000]);
+        assert_eq!(Pause::default().next(), SHORTEST_PAUSE);
     }
 }

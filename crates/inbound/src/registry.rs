@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use galerne_core::access::{self, Crowded};
-use galerne_core::settings::Settings;
+use galerne_core::settings::RfRelay;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -59,11 +59,11 @@ impl Registry {
 
     /// A seat for a session from `peer`. `known`: the address belongs to an account, so that it
     /// counts as authenticated.
-    pub fn admit(self: &Arc<Self>, peer: IpAddr, known: bool, settings: &Settings) -> Result<Seat, Crowded> {
+    pub fn admit(self: &Arc<Self>, peer: IpAddr, known: bool, relay: &RfRelay) -> Result<Seat, Crowded> {
         let now = self.millis();
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let of_address = if known { 0 } else { open.unknown.get(&peer).copied().unwrap_or(0) };
-        match access::admit(open.sessions.len(), of_address, settings) {
+        match access::admit(open.sessions.len(), of_address, relay) {
             Err(Crowded::Server) if open.make_room(now) => {}
             verdict => verdict?,
         }
@@ -162,11 +162,21 @@ mod tests {
     const A: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
     const B: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
 
-    fn limits(threadnb: usize, maxperip: usize) -> Settings {
-        let mut settings = galerne_core::testing::settings();
-        settings.rfrelay.threadnb = threadnb;
-        settings.rfrelay.maxperip = maxperip;
-        settings
+    fn limits(threadnb: usize, maxperip: usize) -> RfRelay {
+        RfRelay {
+            threadnb,
+            maxperip,
+            listen: Vec::new(),
+            maxsize: 0,
+            maxrcpt: 0,
+            barelf: Default::default(),
+            received: None,
+            keepdirective: false,
+            blocktemp: false,
+            permcode: false,
+            chunking: true,
+            proxyfrom: Vec::new(),
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,25 +13,26 @@ use galerne_smtp::command::{MailRequest, RcptRequest};
 use galerne_smtp::sasl::Credentials;
 use galerne_smtp::server::{AuthVerdict, ContentProblem, Phase, ServerEvent, ServerSession};
 use galerne_smtp::{ForwardPath, Reply};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use crate::gate::{Gate, Running, View};
+use crate::pace::Pace;
 use crate::reception::Letter;
 use crate::registry::Seat;
 use crate::spool::Collector;
 use crate::stream::{BoxStream, read_into, write_out};
 
-/// Time for one whole command (RELAY-16).
-const COMMAND_TIME: Duration = Duration::from_secs(5 * 60);
 /// Time for the TLS handshake.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(30);
 /// Time for a reply to be taken by the client.
 const WRITE_TIME: Duration = Duration::from_secs(5 * 60);
-/// Content may come slowly at first; after that it must keep this rate on average (T-18).
-const CONTENT_START: Duration = Duration::from_secs(180);
-const CONTENT_RATE: u64 = 512;
+/// Time for the last words of a session, and for the client to hear them.
+const FAREWELL_TIME: Duration = Duration::from_secs(5);
+/// Octets that are still read and dropped at the end.
+const FAREWELL_OCTETS: usize = 1024 * 1024;
 /// Octets a client may send ahead while its message is being relayed.
 const AHEAD: usize = 64 * 1024;
 /// Delay of the answer to a failed AUTH.
@@ -59,10 +60,12 @@ pub async fn serve(gate: Arc<Gate>, stream: BoxStream, peer: SocketAddr, implici
         running: None,
         stop,
         id: String::new(),
+        pace: Pace::new(Instant::now()),
     };
     if session.begin(implicit_tls).await.is_some() {
         session.talk().await;
     }
+    session.farewell().await;
 }
 
 struct Session {
@@ -86,6 +89,7 @@ struct Session {
     running: Option<Running>,
     stop: watch::Receiver<bool>,
     id: String,
+    pace: Pace,
 }
 
 /// The envelope so far.
@@ -112,33 +116,20 @@ impl Session {
             self.handshake().await?;
         }
         self.know_by_address(implicit_tls);
-        // Octets before the greeting come from a client that does not wait (T-04).
+        // A client that sends EHLO before it has seen this is answered; what it sends behind EHLO
+        // is not obeyed (T-04).
         self.smtp.greet(&mut self.out);
         self.flush().await
     }
 
     async fn talk(&mut self) {
-        let mut began = Instant::now();
-        let mut taken = 0u64;
         loop {
             let input = self.input.get(self.used..).unwrap_or_default();
             let (used, event) = self.smtp.poll(input, &mut self.out, &mut self.content);
             self.used += used;
             let goes = match event {
-                ServerEvent::NeedInput => {
-                    if self.smtp.phase() == Phase::Content && self.content.len() >= 32 * 1024 {
-                        self.collect().await;
-                    }
-                    let deadline = self.deadline(began, taken);
-                    self.more(deadline).await.map(|length| taken += length as u64)
-                }
-                event => {
-                    let goes = self.on(event).await;
-                    if self.smtp.phase() != Phase::Content {
-                        (began, taken) = (Instant::now(), 0);
-                    }
-                    goes
-                }
+                ServerEvent::NeedInput => self.more().await,
+                event => self.on(event).await,
             };
             if goes.is_none() {
                 return;
@@ -146,26 +137,21 @@ impl Session {
         }
     }
 
-    /// Until when the client must have sent what is due now.
-    fn deadline(&self, began: Instant, taken: u64) -> Instant {
-        match self.smtp.phase() {
-            Phase::Content => began + CONTENT_START + Duration::from_secs(taken / CONTENT_RATE),
-            _ => began + COMMAND_TIME,
-        }
-    }
-
-    /// Writes what waits and reads more. `None`: the session has ended.
-    async fn more(&mut self, deadline: Instant) -> Option<usize> {
+    /// Writes what waits and reads more.
+    async fn more(&mut self) -> Goes {
         self.flush().await?;
         self.input.drain(..self.used);
         self.used = 0;
         if self.input.is_empty() && self.input.capacity() > 0 {
             self.input = Vec::new();
         }
-        self.seat.active();
         if self.letter.is_none() {
             self.running = None;
         }
+        if self.pace.at(self.smtp.phase() == Phase::Content, self.smtp.commands(), Instant::now()) {
+            self.seat.active();
+        }
+        let deadline = self.pace.deadline(self.letter.is_some());
         let interruptible = self.running.is_none();
         let heard = tokio::select! {
             biased;
@@ -174,11 +160,16 @@ impl Session {
             _ = self.stop.wait_for(|on| *on), if interruptible => Heard::Stop,
         };
         match heard {
-            Heard::Read(Ok(Ok(0) | Err(_))) => return None,
-            Heard::Read(Ok(Ok(length))) => return Some(length),
+            Heard::Read(Ok(Ok(0) | Err(_))) => {}
+            Heard::Read(Ok(Ok(length))) => {
+                if self.pace.took(length, Instant::now()) {
+                    self.seat.active();
+                }
+                return Some(());
+            }
             Heard::Read(Err(_)) => {
                 self.smtp.idle(&mut self.out);
-                let _ = self.flush().await;
+                self.last_words().await;
             }
             Heard::Evicted => self.say_421("too many sessions, an idle one gives way").await,
             Heard::Stop => self.say_421("the service is stopping").await,
@@ -189,7 +180,32 @@ impl Session {
     async fn say_421(&mut self, why: &str) {
         let text = format!("4.3.2 {} {why}", self.view.smtp.hostname);
         self.smtp.close(Reply::new(421, text), &mut self.out);
-        let _ = self.flush().await;
+        self.last_words().await;
+    }
+
+    /// Writes what waits before the session ends. Whoever does not read them misses them.
+    async fn last_words(&mut self) {
+        let _ = timeout_at(Instant::now() + FAREWELL_TIME, write_out(&mut self.stream, &mut self.out)).await;
+    }
+
+    /// Ends the connection so that the last reply arrives: our side first, under TLS with
+    /// close_notify. A connection closed with unread octets would be reset, and the reply lost.
+    async fn farewell(&mut self) {
+        let stream = &mut self.stream;
+        let mut dropped = Vec::new();
+        let end = async {
+            stream.shutdown().await?;
+            let mut left = FAREWELL_OCTETS;
+            while left > 0 {
+                match read_into(stream, &mut dropped, left).await? {
+                    0 => break,
+                    length => left -= length,
+                }
+                dropped.clear();
+            }
+            std::io::Result::Ok(())
+        };
+        let _ = timeout_at(Instant::now() + FAREWELL_TIME, end).await;
     }
 
     async fn flush(&mut self) -> Goes {
@@ -197,7 +213,12 @@ impl Session {
             return Some(());
         }
         let write = write_out(&mut self.stream, &mut self.out);
-        matches!(timeout_at(Instant::now() + WRITE_TIME, write).await, Ok(Ok(()))).then_some(())
+        tokio::select! {
+            biased;
+            written = timeout_at(Instant::now() + WRITE_TIME, write) => matches!(written, Ok(Ok(()))).then_some(()),
+            // It does not even read: there is nothing to tell it.
+            () = self.seat.evicted() => None,
+        }
     }
 
     async fn on(&mut self, event: ServerEvent) -> Goes {
@@ -217,7 +238,7 @@ impl Session {
                 return Box::pin(self.end_of_data(problem, size, has_bare)).await;
             }
             ServerEvent::Close => {
-                let _ = self.flush().await;
+                self.last_words().await;
                 return None;
             }
         }
@@ -254,7 +275,12 @@ impl Session {
     async fn handshake(&mut self) -> Goes {
         let clear: BoxStream = std::mem::replace(&mut self.stream, Box::pin(tokio::io::empty()));
         let accept = TlsAcceptor::from(self.view.tls.clone()).accept(clear);
-        match timeout_at(Instant::now() + HANDSHAKE_TIME, accept).await {
+        let shaken = tokio::select! {
+            biased;
+            shaken = timeout_at(Instant::now() + HANDSHAKE_TIME, accept) => shaken,
+            () = self.seat.evicted() => return None,
+        };
+        match shaken {
             Ok(Ok(stream)) => {
                 self.stream = Box::pin(stream);
                 Some(())
@@ -308,6 +334,7 @@ impl Session {
             smtputf8: request.smtputf8,
         };
         self.running = Some(Running::new(&self.gate));
+        self.pace.transaction(Instant::now());
         self.letter = Some(Box::new(Opened { sender, prdr: request.prdr, recipients: Vec::new() }));
         self.smtp.answer(Reply::new(250, "2.1.0 OK"), &mut self.out);
     }
@@ -415,6 +442,7 @@ impl Session {
             let gone = Box::pin(client_gone(stream, input, used));
             self.gate.reception.receive(envelope, gone).await
         };
+        self.seat.active();
         match result {
             Ok(answer) if prdr && answer.settled.len() > 1 => {
                 let mut replies: Vec<Reply> = answer.settled.into_iter().map(|end| end.reply).collect();

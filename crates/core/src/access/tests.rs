@@ -230,22 +230,22 @@ fn relay_78_an_impossible_recipient_is_9_2_2() {
 fn relay_4_relay_5_threadnb_limits_the_client_sessions() {
     let mut settings = settings();
     settings.rfrelay.threadnb = 2;
-    assert_eq!(admit(1, 1, &settings), Ok(()));
-    assert_eq!(admit(2, 1, &settings), Err(Crowded::Server));
+    assert_eq!(admit(1, 1, &settings.rfrelay), Ok(()));
+    assert_eq!(admit(2, 1, &settings.rfrelay), Err(Crowded::Server));
     assert!(Crowded::Server.reply().to_log().starts_with("421 4.3.2 "));
 }
 
 #[test]
 fn relay_5_t_19_maxperip_limits_the_unauthenticated_sessions_of_one_address() {
     let mut settings = settings();
-    assert_eq!(admit(0, 1000, &settings), Ok(()), "0 = off");
+    assert_eq!(admit(0, 1000, &settings.rfrelay), Ok(()), "0 = off");
     settings.rfrelay.maxperip = 3;
-    assert_eq!(admit(10, 2, &settings), Ok(()));
-    assert_eq!(admit(10, 3, &settings), Err(Crowded::Address));
+    assert_eq!(admit(10, 2, &settings.rfrelay), Ok(()));
+    assert_eq!(admit(10, 3, &settings.rfrelay), Err(Crowded::Address));
     assert!(Crowded::Address.reply().to_log().starts_with("421 4.7.0 "));
     settings.rfrelay.threadnb = 10;
     assert_eq!(
-        admit(10, 3, &settings),
+        admit(10, 3, &settings.rfrelay),
         Err(Crowded::Address),
         "a flood makes nobody give way"
     );
