@@ -59,9 +59,15 @@ pub fn server_config(certs: &Path, hostname: &str) -> Result<(Arc<ServerConfig>,
 
 /// Names of the `.pem` files, without ending, sorted.
 fn stems(certs: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(certs) else { return Vec::new() };
-    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let mut stems: Vec<String> = names.filter_map(|name| name.strip_suffix(".pem").map(str::to_owned)).collect();
+    let Ok(entries) = fs::read_dir(certs) else {
+        return Vec::new();
+    };
+    let names = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
+    let mut stems: Vec<String> = names
+        .filter_map(|name| name.strip_suffix(".pem").map(str::to_owned))
+        .collect();
     stems.sort();
     stems
 }
@@ -75,7 +81,8 @@ fn load(certs: &Path, stem: &str, provider: &CryptoProvider) -> Result<Certified
     if chain.is_empty() {
         return Err("no certificate in it".into());
     }
-    let key = PrivateKeyDer::from_pem_file(&key).map_err(|e| format!("its key certs/{stem}.key: {e}"))?;
+    let key =
+        PrivateKeyDer::from_pem_file(&key).map_err(|e| format!("its key certs/{stem}.key: {e}"))?;
     certified(chain, key, provider)
 }
 
@@ -84,12 +91,14 @@ fn certified(
     key: PrivateKeyDer<'static>,
     provider: &CryptoProvider,
 ) -> Result<CertifiedKey, String> {
-    let certified = CertifiedKey::from_der(chain, key, provider).map_err(|e| format!("key and certificate: {e}"))?;
+    let certified = CertifiedKey::from_der(chain, key, provider)
+        .map_err(|e| format!("key and certificate: {e}"))?;
     Ok(certified)
 }
 
 fn self_signed(hostname: &str, provider: &CryptoProvider) -> Result<CertifiedKey, String> {
-    let made = rcgen::generate_simple_self_signed(vec![hostname.to_owned()]).map_err(|e| e.to_string())?;
+    let made =
+        rcgen::generate_simple_self_signed(vec![hostname.to_owned()]).map_err(|e| e.to_string())?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
     certified(vec![made.cert.der().clone()], key, provider)
 }
@@ -108,7 +117,10 @@ impl fmt::Debug for BySni {
 impl ResolvesServerCert for BySni {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().map(str::to_ascii_lowercase);
-        Some(name.and_then(|name| self.by_name.get(&name).cloned()).unwrap_or_else(|| self.default.clone()))
+        Some(
+            name.and_then(|name| self.by_name.get(&name).cloned())
+                .unwrap_or_else(|| self.default.clone()),
+        )
     }
 }
 
@@ -119,7 +131,11 @@ mod tests {
     fn write(dir: &Path, stem: &str, name: &str) {
         let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
         fs::write(dir.join(format!("{stem}.pem")), made.cert.pem()).unwrap();
-        fs::write(dir.join(format!("{stem}.key")), made.signing_key.serialize_pem()).unwrap();
+        fs::write(
+            dir.join(format!("{stem}.key")),
+            made.signing_key.serialize_pem(),
+        )
+        .unwrap();
     }
 
     #[test]
@@ -150,6 +166,9 @@ mod tests {
         let (_, found) = server_config(dir.path(), "mta.example.net").unwrap();
         assert_eq!(found.names, ["good.example.com"]);
         let files: Vec<_> = found.errors.iter().map(|(file, _)| file.as_str()).collect();
-        assert_eq!(files, ["certs/bad.example.com.pem", "certs/other.example.com.pem"]);
+        assert_eq!(
+            files,
+            ["certs/bad.example.com.pem", "certs/other.example.com.pem"]
+        );
     }
 }

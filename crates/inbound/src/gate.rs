@@ -30,7 +30,11 @@ pub struct View {
 
 impl View {
     /// The view of one snapshot.
-    pub fn new(snapshot: Arc<Snapshot>, tls: Arc<rustls::ServerConfig>, temporary: PathBuf) -> Self {
+    pub fn new(
+        snapshot: Arc<Snapshot>,
+        tls: Arc<rustls::ServerConfig>,
+        temporary: PathBuf,
+    ) -> Self {
         let settings = &snapshot.settings.rfrelay;
         let smtp = ServerConfig {
             hostname: snapshot.settings.hostname.clone(),
@@ -48,7 +52,12 @@ impl View {
             },
             max_errors: 10,
         };
-        View { smtp: Arc::new(smtp), snapshot, tls, temporary }
+        View {
+            smtp: Arc::new(smtp),
+            snapshot,
+            tls,
+            temporary,
+        }
     }
 }
 
@@ -105,7 +114,10 @@ impl Gate {
 
     /// The view in force.
     pub fn view(&self) -> Arc<View> {
-        self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.view
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Sessions that begin from now on see this one.
@@ -125,15 +137,27 @@ impl Gate {
     }
 
     /// Judges credentials off the network threads. `None`: not possible now.
-    pub async fn authenticate(&self, snapshot: &Arc<Snapshot>, credentials: &Credentials, tls: bool) -> Option<Login> {
+    pub async fn authenticate(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        credentials: &Credentials,
+        tls: bool,
+    ) -> Option<Login> {
         let _permit = self.passwords.acquire().await.ok()?;
-        if credentials.authzid.as_ref().is_some_and(|id| !id.is_empty() && *id != credentials.login) {
+        if credentials
+            .authzid
+            .as_ref()
+            .is_some_and(|id| !id.is_empty() && *id != credentials.login)
+        {
             return Some(Login::Refused);
         }
         let (snapshot, login) = (snapshot.clone(), credentials.login.clone());
         let password = credentials.password.clone();
-        let judged =
-            tokio::task::spawn_blocking(move || snapshot.accounts.authenticate(&login, password.as_bytes(), tls));
+        let judged = tokio::task::spawn_blocking(move || {
+            snapshot
+                .accounts
+                .authenticate(&login, password.as_bytes(), tls)
+        });
         judged.await.ok()
     }
 

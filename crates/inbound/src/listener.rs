@@ -28,7 +28,11 @@ const BACKLOG: i32 = 4096;
 /// # Errors
 /// The address is in use, not on this host, or not permitted; the text names it.
 pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -88,7 +92,11 @@ async fn welcome(gate: Arc<Gate>, mut stream: TcpStream, peer: SocketAddr, tls: 
     let view = gate.view();
     let settings = &view.snapshot.settings.rfrelay;
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let peer = if settings.proxyfrom.iter().any(|network| holds(network, peer.ip())) {
+    let peer = if settings
+        .proxyfrom
+        .iter()
+        .any(|network| holds(network, peer.ip()))
+    {
         match read_proxy(&mut stream, peer).await {
             Some(source) => source,
             // A trusted proxy that sends no header is refused (CONF-96).
@@ -97,7 +105,10 @@ async fn welcome(gate: Arc<Gate>, mut stream: TcpStream, peer: SocketAddr, tls: 
     } else {
         peer
     };
-    let known = matches!(view.snapshot.accounts.by_address(peer.ip(), tls), ByAddress::Account(_));
+    let known = matches!(
+        view.snapshot.accounts.by_address(peer.ip(), tls),
+        ByAddress::Account(_)
+    );
     match gate.registry.admit(peer.ip(), known, settings) {
         Ok(seat) => Box::pin(serve(gate.clone(), Box::pin(stream), peer, tls, seat)).await,
         Err(crowded) => {
@@ -118,19 +129,32 @@ async fn read_proxy(stream: &mut TcpStream, peer: SocketAddr) -> Option<SocketAd
     let mut seen = vec![0; proxy::V2_MAX];
     loop {
         // Looking first, so that not one octet of the session is taken.
-        let length = timeout_at(deadline, stream.peek(&mut seen)).await.ok()?.ok()?;
+        let length = timeout_at(deadline, stream.peek(&mut seen))
+            .await
+            .ok()?
+            .ok()?;
         let (source, header) = match proxy::parse(seen.get(..length)?) {
             ProxyParse::Header { source, len } => (source, len),
             ProxyParse::Local { len } => (peer, len),
             ProxyParse::Invalid => return None,
-            ProxyParse::Incomplete if length == 0 || length == seen.len() || Instant::now() >= deadline => return None,
+            ProxyParse::Incomplete
+                if length == 0 || length == seen.len() || Instant::now() >= deadline =>
+            {
+                return None;
+            }
             ProxyParse::Incomplete => {
                 sleep(Duration::from_millis(10)).await;
                 continue;
             }
         };
         let mut rest = vec![0; header];
-        timeout_at(deadline, tokio::io::AsyncReadExt::read_exact(stream, &mut rest)).await.ok()?.ok()?;
+        timeout_at(
+            deadline,
+            tokio::io::AsyncReadExt::read_exact(stream, &mut rest),
+        )
+        .await
+        .ok()?
+        .ok()?;
         return Some(SocketAddr::new(source.ip().to_canonical(), source.port()));
     }
 }

@@ -31,7 +31,14 @@ pub struct Pace {
 impl Pace {
     /// A session that begins now.
     pub fn new(now: Instant) -> Self {
-        Pace { began: now, step: 0, transaction: now, total: 0, content: false, commands: 0 }
+        Pace {
+            began: now,
+            step: 0,
+            transaction: now,
+            total: 0,
+            content: false,
+            commands: 0,
+        }
     }
 
     /// MAIL came.
@@ -64,9 +71,18 @@ impl Pace {
 
     /// Until when the client must have gone on.
     pub fn deadline(&self, in_transaction: bool) -> Instant {
-        let next = self.began + if self.content { CONTENT_TIME } else { COMMAND_TIME };
+        let next = self.began
+            + if self.content {
+                CONTENT_TIME
+            } else {
+                COMMAND_TIME
+            };
         let allowed = TRANSACTION_TIME + Duration::from_secs(self.total / CONTENT_RATE);
-        if in_transaction { next.min(self.transaction + allowed) } else { next }
+        if in_transaction {
+            next.min(self.transaction + allowed)
+        } else {
+            next
+        }
     }
 }
 

@@ -41,7 +41,11 @@ pub struct Reception {
 impl Reception {
     /// Examines, then delivers. A refusal is recorded and told; otherwise the answer is the
     /// remote's. `client_gone` resolves when the client has disconnected.
-    pub async fn receive(&self, letter: Letter, client_gone: BoxFuture<'_, ()>) -> Result<Answer, Reply> {
+    pub async fn receive(
+        &self,
+        letter: Letter,
+        client_gone: BoxFuture<'_, ()>,
+    ) -> Result<Answer, Reply> {
         let received_at = SystemTime::now();
         let message_id = Ulid::generate().to_string();
         match submission(letter, message_id, received_at) {
@@ -55,7 +59,11 @@ impl Reception {
     }
 }
 
-fn submission(letter: Letter, message_id: String, received_at: SystemTime) -> Result<Arc<Submission>, Box<Refused>> {
+fn submission(
+    letter: Letter,
+    message_id: String,
+    received_at: SystemTime,
+) -> Result<Arc<Submission>, Box<Refused>> {
     let snapshot = letter.snapshot.clone();
     let settings = &snapshot.settings.rfrelay;
     let trace = Trace {
@@ -86,9 +94,20 @@ fn submission(letter: Letter, message_id: String, received_at: SystemTime) -> Re
     };
     let examined = match examine(&letter.content.memory, &circumstances) {
         Ok(examined) => examined,
-        Err(refusal) => return Err(Box::new(refused(&letter, &message_id, received_at, &refusal))),
+        Err(refusal) => {
+            return Err(Box::new(refused(
+                &letter,
+                &message_id,
+                received_at,
+                &refusal,
+            )));
+        }
     };
-    let reference = examined.directive.reference.clone().unwrap_or_else(|| message_id.to_ascii_lowercase());
+    let reference = examined
+        .directive
+        .reference
+        .clone()
+        .unwrap_or_else(|| message_id.to_ascii_lowercase());
     Ok(Arc::new(Submission {
         reference,
         message_id,
@@ -109,11 +128,19 @@ fn submission(letter: Letter, message_id: String, received_at: SystemTime) -> Re
 }
 
 fn refused(letter: &Letter, message_id: &str, at: SystemTime, refusal: &Refusal) -> Refused {
-    let recipients: Vec<&str> = letter.recipients.iter().map(|r| r.mailbox.as_str()).collect();
+    let recipients: Vec<&str> = letter
+        .recipients
+        .iter()
+        .map(|r| r.mailbox.as_str())
+        .collect();
     Refused {
         at,
         session_id: letter.client.session_id.clone(),
-        user: letter.client.account.as_ref().map(|account| account.name.clone()),
+        user: letter
+            .client
+            .account
+            .as_ref()
+            .map(|account| account.name.clone()),
         peer: letter.client.peer.ip(),
         sender: letter.sender.path.as_str().to_owned(),
         recipient: recipients.join(" "),

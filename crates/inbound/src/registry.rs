@@ -44,12 +44,19 @@ pub struct Seat {
 impl Registry {
     /// Nobody is there yet.
     pub fn new() -> Arc<Self> {
-        Arc::new(Registry { epoch: Instant::now(), open: Mutex::new(Open::default()) })
+        Arc::new(Registry {
+            epoch: Instant::now(),
+            open: Mutex::new(Open::default()),
+        })
     }
 
     /// Open sessions.
     pub fn len(&self) -> usize {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).sessions.len()
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .sessions
+            .len()
     }
 
     /// Whether no session is open.
@@ -59,10 +66,19 @@ impl Registry {
 
     /// A seat for a session from `peer`. `known`: the address belongs to an account, so that it
     /// counts as authenticated.
-    pub fn admit(self: &Arc<Self>, peer: IpAddr, known: bool, relay: &RfRelay) -> Result<Seat, Crowded> {
+    pub fn admit(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        known: bool,
+        relay: &RfRelay,
+    ) -> Result<Seat, Crowded> {
         let now = self.millis();
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_address = if known { 0 } else { open.unknown.get(&peer).copied().unwrap_or(0) };
+        let of_address = if known {
+            0
+        } else {
+            open.unknown.get(&peer).copied().unwrap_or(0)
+        };
         match access::admit(open.sessions.len(), of_address, relay) {
             Err(Crowded::Server) if open.make_room(now) => {}
             verdict => verdict?,
@@ -79,7 +95,11 @@ impl Registry {
         if !known {
             *open.unknown.entry(peer).or_default() += 1;
         }
-        Ok(Seat { registry: self.clone(), id, slot })
+        Ok(Seat {
+            registry: self.clone(),
+            id,
+            slot,
+        })
     }
 
     fn millis(&self) -> u64 {
@@ -90,12 +110,17 @@ impl Registry {
 impl Open {
     /// Sends away the unauthenticated session that has been idle longest, if long enough.
     fn make_room(&mut self, now: u64) -> bool {
-        let idle = self.sessions.iter().filter(|(_, slot)| !slot.authenticated.load(Ordering::Relaxed));
+        let idle = self
+            .sessions
+            .iter()
+            .filter(|(_, slot)| !slot.authenticated.load(Ordering::Relaxed));
         let idle = idle.filter_map(|(id, slot)| match slot.idle_since.load(Ordering::Relaxed) {
             0 => None,
             since => Some((since - 1, *id)),
         });
-        let Some((since, id)) = idle.min() else { return false };
+        let Some((since, id)) = idle.min() else {
+            return false;
+        };
         if !access::gives_way(false, Duration::from_millis(now.saturating_sub(since))) {
             return false;
         }
@@ -122,7 +147,11 @@ impl Open {
 impl Seat {
     /// The session proved who it is: it no longer gives way, nor counts for its address.
     pub fn authenticated(&self) {
-        let mut open = self.registry.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self
+            .registry
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if open.sessions.contains_key(&self.id) {
             open.forget(&self.slot);
         }
@@ -131,7 +160,9 @@ impl Seat {
 
     /// Something came from the client: its idle time begins anew.
     pub fn active(&self) {
-        self.slot.idle_since.store(self.registry.millis() + 1, Ordering::Relaxed);
+        self.slot
+            .idle_since
+            .store(self.registry.millis() + 1, Ordering::Relaxed);
     }
 
     /// A delivery is under way: the session does not give way meanwhile.
@@ -147,7 +178,11 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut open = self.registry.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self
+            .registry
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = open.sessions.remove(&self.id) {
             open.forget(&slot);
         }
@@ -182,8 +217,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn relay_5_one_more_than_threadnb_is_refused() {
         let registry = Registry::new();
-        let seats: Vec<_> = (0..3).map(|_| registry.admit(A, false, &limits(3, 0)).unwrap()).collect();
-        assert_eq!(registry.admit(B, false, &limits(3, 0)).err(), Some(Crowded::Server));
+        let seats: Vec<_> = (0..3)
+            .map(|_| registry.admit(A, false, &limits(3, 0)).unwrap())
+            .collect();
+        assert_eq!(
+            registry.admit(B, false, &limits(3, 0)).err(),
+            Some(Crowded::Server)
+        );
         drop(seats);
         assert!(registry.admit(B, false, &limits(3, 0)).is_ok());
     }
@@ -193,7 +233,10 @@ mod tests {
         let registry = Registry::new();
         let idle = registry.admit(A, false, &limits(1, 0)).unwrap();
         tokio::time::advance(Duration::from_secs(10)).await;
-        assert_eq!(registry.admit(B, false, &limits(1, 0)).err(), Some(Crowded::Server));
+        assert_eq!(
+            registry.admit(B, false, &limits(1, 0)).err(),
+            Some(Crowded::Server)
+        );
         tokio::time::advance(Duration::from_secs(1)).await;
         let next = registry.admit(B, false, &limits(1, 0)).unwrap();
         idle.evicted().await;
@@ -211,7 +254,10 @@ mod tests {
         let busy = registry.admit(A, false, &limits(2, 0)).unwrap();
         busy.busy();
         tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!(registry.admit(B, false, &limits(2, 0)).err(), Some(Crowded::Server));
+        assert_eq!(
+            registry.admit(B, false, &limits(2, 0)).err(),
+            Some(Crowded::Server)
+        );
         busy.active();
         tokio::time::advance(Duration::from_secs(11)).await;
         assert!(registry.admit(B, false, &limits(2, 0)).is_ok());
@@ -222,9 +268,15 @@ mod tests {
         let registry = Registry::new();
         let first = registry.admit(A, false, &limits(10, 2)).unwrap();
         let _second = registry.admit(A, false, &limits(10, 2)).unwrap();
-        assert_eq!(registry.admit(A, false, &limits(10, 2)).err(), Some(Crowded::Address));
+        assert_eq!(
+            registry.admit(A, false, &limits(10, 2)).err(),
+            Some(Crowded::Address)
+        );
         assert!(registry.admit(B, false, &limits(10, 2)).is_ok());
-        assert!(registry.admit(A, true, &limits(10, 2)).is_ok(), "an address of an account is not limited");
+        assert!(
+            registry.admit(A, true, &limits(10, 2)).is_ok(),
+            "an address of an account is not limited"
+        );
         first.authenticated();
         assert!(registry.admit(A, false, &limits(10, 2)).is_ok());
     }

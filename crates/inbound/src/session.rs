@@ -39,7 +39,13 @@ const AHEAD: usize = 64 * 1024;
 const AUTH_DELAY: Duration = Duration::from_secs(1);
 
 /// One session from the greeting to the end.
-pub async fn serve(gate: Arc<Gate>, stream: BoxStream, peer: SocketAddr, implicit_tls: bool, seat: Seat) {
+pub async fn serve(
+    gate: Arc<Gate>,
+    stream: BoxStream,
+    peer: SocketAddr,
+    implicit_tls: bool,
+    seat: Seat,
+) {
     let view = gate.view();
     let stop = gate.stop_signal();
     let mut session = Session {
@@ -148,7 +154,11 @@ impl Session {
         if self.letter.is_none() {
             self.running = None;
         }
-        if self.pace.at(self.smtp.phase() == Phase::Content, self.smtp.commands(), Instant::now()) {
+        if self.pace.at(
+            self.smtp.phase() == Phase::Content,
+            self.smtp.commands(),
+            Instant::now(),
+        ) {
             self.seat.active();
         }
         let deadline = self.pace.deadline(self.letter.is_some());
@@ -171,7 +181,10 @@ impl Session {
                 self.smtp.idle(&mut self.out);
                 self.last_words().await;
             }
-            Heard::Evicted => self.say_421("too many sessions, an idle one gives way").await,
+            Heard::Evicted => {
+                self.say_421("too many sessions, an idle one gives way")
+                    .await
+            }
             Heard::Stop => self.say_421("the service is stopping").await,
         }
         None
@@ -185,7 +198,11 @@ impl Session {
 
     /// Writes what waits before the session ends. Whoever does not read them misses them.
     async fn last_words(&mut self) {
-        let _ = timeout_at(Instant::now() + FAREWELL_TIME, write_out(&mut self.stream, &mut self.out)).await;
+        let _ = timeout_at(
+            Instant::now() + FAREWELL_TIME,
+            write_out(&mut self.stream, &mut self.out),
+        )
+        .await;
     }
 
     /// Ends the connection so that the last reply arrives: our side first, under TLS with
@@ -234,7 +251,11 @@ impl Session {
                     self.collect().await;
                 }
             }
-            ServerEvent::EndOfData { problem, size, has_bare } => {
+            ServerEvent::EndOfData {
+                problem,
+                size,
+                has_bare,
+            } => {
                 return Box::pin(self.end_of_data(problem, size, has_bare)).await;
             }
             ServerEvent::Close => {
@@ -255,7 +276,9 @@ impl Session {
     /// Moves decoded content to where it is kept until the end of data.
     async fn collect(&mut self) {
         let directory = &self.view.temporary;
-        let collector = self.collector.get_or_insert_with(|| Box::new(Collector::new(directory)));
+        let collector = self
+            .collector
+            .get_or_insert_with(|| Box::new(Collector::new(directory)));
         collector.take(&mut self.content).await;
     }
 
@@ -306,7 +329,10 @@ impl Session {
 
     async fn auth(&mut self, credentials: Credentials) -> Goes {
         let tls = self.smtp.is_tls();
-        let verdict = self.gate.authenticate(&self.view.snapshot, &credentials, tls).await;
+        let verdict = self
+            .gate
+            .authenticate(&self.view.snapshot, &credentials, tls)
+            .await;
         match verdict {
             Some(Login::Accepted(account)) => {
                 self.login = Some(credentials.login);
@@ -335,7 +361,11 @@ impl Session {
         };
         self.running = Some(Running::new(&self.gate));
         self.pace.transaction(Instant::now());
-        self.letter = Some(Box::new(Opened { sender, prdr: request.prdr, recipients: Vec::new() }));
+        self.letter = Some(Box::new(Opened {
+            sender,
+            prdr: request.prdr,
+            recipients: Vec::new(),
+        }));
         self.smtp.answer(Reply::new(250, "2.1.0 OK"), &mut self.out);
     }
 
@@ -348,9 +378,15 @@ impl Session {
         let reply = match judged {
             Err(refusal) => self.refuse_recipient(&request, &refusal),
             Ok(()) => {
-                if let (Some(letter), ForwardPath::Mailbox(mailbox)) = (&mut self.letter, request.path) {
+                if let (Some(letter), ForwardPath::Mailbox(mailbox)) =
+                    (&mut self.letter, request.path)
+                {
                     let (notify, orcpt) = (request.notify, request.orcpt);
-                    letter.recipients.push(Recipient { mailbox, notify, orcpt });
+                    letter.recipients.push(Recipient {
+                        mailbox,
+                        notify,
+                        orcpt,
+                    });
                 }
                 Reply::new(250, "2.1.5 OK")
             }
@@ -364,12 +400,20 @@ impl Session {
             ForwardPath::Mailbox(mailbox) => mailbox.as_str(),
             ForwardPath::Impossible { text, .. } => text,
         };
-        self.note_refused(recipient.to_owned(), reply.clone(), refusal.rule().to_owned(), 0);
+        self.note_refused(
+            recipient.to_owned(),
+            reply.clone(),
+            refusal.rule().to_owned(),
+            0,
+        );
         reply
     }
 
     fn note_refused(&mut self, recipient: String, reply: Reply, rule: String, size: u64) {
-        let sender = self.letter.as_ref().map(|letter| letter.sender.path.as_str().to_owned());
+        let sender = self
+            .letter
+            .as_ref()
+            .map(|letter| letter.sender.path.as_str().to_owned());
         let refused = Refused {
             at: std::time::SystemTime::now(),
             session_id: self.session_id(),
@@ -392,16 +436,25 @@ impl Session {
         self.id.clone()
     }
 
-    async fn end_of_data(&mut self, problem: Option<ContentProblem>, size: u64, has_bare: bool) -> Goes {
+    async fn end_of_data(
+        &mut self,
+        problem: Option<ContentProblem>,
+        size: u64,
+        has_bare: bool,
+    ) -> Goes {
         let received = std::time::Instant::now();
         let Some(letter) = self.letter.take() else {
             self.forget_letter();
-            self.smtp.finish(&[Reply::new(503, "5.5.1 no transaction")], &mut self.out);
+            self.smtp
+                .finish(&[Reply::new(503, "5.5.1 no transaction")], &mut self.out);
             return Some(());
         };
         if problem == Some(ContentProblem::TooLarge) {
             self.letter = Some(letter);
-            return self.refuse_content(Refusal::standard(552, "5.3.4 Message too big", "RELAY-15"), size);
+            return self.refuse_content(
+                Refusal::standard(552, "5.3.4 Message too big", "RELAY-15"),
+                size,
+            );
         }
         let rest = std::mem::take(&mut self.content);
         let content = match self.collector.take() {
@@ -412,11 +465,18 @@ impl Session {
             Ok(content) => content,
             Err(_) => {
                 self.letter = Some(letter);
-                let text = format!("4.3.0 the message could not be stored, id {}", self.session_id());
+                let text = format!(
+                    "4.3.0 the message could not be stored, id {}",
+                    self.session_id()
+                );
                 return self.refuse_content(Refusal::standard(451, text, "T-33"), size);
             }
         };
-        let Opened { sender, prdr, recipients } = *letter;
+        let Opened {
+            sender,
+            prdr,
+            recipients,
+        } = *letter;
         let envelope = Letter {
             snapshot: self.view.snapshot.clone(),
             client: Client {
@@ -445,7 +505,8 @@ impl Session {
         self.seat.active();
         match result {
             Ok(answer) if prdr && answer.settled.len() > 1 => {
-                let mut replies: Vec<Reply> = answer.settled.into_iter().map(|end| end.reply).collect();
+                let mut replies: Vec<Reply> =
+                    answer.settled.into_iter().map(|end| end.reply).collect();
                 replies.push(answer.reply);
                 self.smtp.finish(&replies, &mut self.out);
             }
@@ -457,11 +518,20 @@ impl Session {
 
     fn refuse_content(&mut self, refusal: Refusal, size: u64) -> Goes {
         let recipients = self.letter.as_ref().map(|letter| {
-            let names: Vec<&str> = letter.recipients.iter().map(|r| r.mailbox.as_str()).collect();
+            let names: Vec<&str> = letter
+                .recipients
+                .iter()
+                .map(|r| r.mailbox.as_str())
+                .collect();
             names.join(" ")
         });
         let reply = refusal.reply(false);
-        self.note_refused(recipients.unwrap_or_default(), reply.clone(), refusal.rule().to_owned(), size);
+        self.note_refused(
+            recipients.unwrap_or_default(),
+            reply.clone(),
+            refusal.rule().to_owned(),
+            size,
+        );
         self.forget_letter();
         self.smtp.finish(&[reply], &mut self.out);
         Some(())

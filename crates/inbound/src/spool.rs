@@ -41,7 +41,12 @@ impl Spill for Spilled {
 impl Collector {
     /// An empty message; a temporary file, if one is needed, is made in `directory`.
     pub fn new(directory: &Path) -> Self {
-        Collector { directory: directory.to_owned(), memory: Vec::new(), file: None, failed: false }
+        Collector {
+            directory: directory.to_owned(),
+            memory: Vec::new(),
+            file: None,
+            failed: false,
+        }
     }
 
     /// Takes what stands in `buffer` when there is enough of it, and empties the buffer then.
@@ -78,7 +83,10 @@ impl Collector {
             return Err(io::Error::other("the temporary file could not be written"));
         }
         let spill = self.file.map(|file| Arc::new(file) as Arc<dyn Spill>);
-        Ok(Content { memory: Arc::new(self.memory), spill })
+        Ok(Content {
+            memory: Arc::new(self.memory),
+            spill,
+        })
     }
 
     async fn write(&mut self, mut octets: Vec<u8>) {
@@ -86,7 +94,9 @@ impl Collector {
             return;
         }
         // Memory is filled to the brim first: the header must be found there.
-        let room = IN_MEMORY.saturating_sub(self.memory.len()).min(octets.len());
+        let room = IN_MEMORY
+            .saturating_sub(self.memory.len())
+            .min(octets.len());
         if self.file.is_none() && room > 0 {
             let rest = octets.split_off(room);
             self.memory.append(&mut octets);
@@ -97,7 +107,10 @@ impl Collector {
         let written = tokio::task::spawn_blocking(move || -> io::Result<Spilled> {
             let mut spilled = match file {
                 Some(spilled) => spilled,
-                None => Spilled { file: tempfile::tempfile_in(&directory)?, length: 0 },
+                None => Spilled {
+                    file: tempfile::tempfile_in(&directory)?,
+                    length: 0,
+                },
             };
             spilled.file.write_all(&octets)?;
             spilled.length += octets.len() as u64;
@@ -144,7 +157,9 @@ mod tests {
 
     #[tokio::test]
     async fn relay_3_small_content_makes_no_file() {
-        let content = collect(Path::new("/nowhere"), IN_MEMORY, 5000).await.unwrap();
+        let content = collect(Path::new("/nowhere"), IN_MEMORY, 5000)
+            .await
+            .unwrap();
         assert!(content.spill.is_none());
         assert_eq!(content.len(), IN_MEMORY as u64);
     }
@@ -163,6 +178,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_disk_that_refuses_fails_the_message() {
-        assert!(collect(Path::new("/nowhere"), IN_MEMORY + 1, 5000).await.is_err());
+        assert!(
+            collect(Path::new("/nowhere"), IN_MEMORY + 1, 5000)
+                .await
+                .is_err()
+        );
     }
 }

@@ -21,11 +21,17 @@ thread_local! {
 }
 
 /// Reads once, at most `most` octets, and appends to `input`. 0 is the end of the stream.
-pub async fn read_into(stream: &mut BoxStream, input: &mut Vec<u8>, most: usize) -> io::Result<usize> {
+pub async fn read_into(
+    stream: &mut BoxStream,
+    input: &mut Vec<u8>,
+    most: usize,
+) -> io::Result<usize> {
     poll_fn(|cx| {
         SCRATCH.with_borrow_mut(|scratch| {
             let room = most.min(scratch.len());
-            let Some(scratch) = scratch.get_mut(..room) else { return Poll::Ready(Ok(0)) };
+            let Some(scratch) = scratch.get_mut(..room) else {
+                return Poll::Ready(Ok(0));
+            };
             let mut buffer = ReadBuf::new(scratch);
             ready!(stream.as_mut().poll_read(cx, &mut buffer))?;
             input.extend_from_slice(buffer.filled());
