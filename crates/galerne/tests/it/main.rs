@@ -1,0 +1,4 @@
+//! The whole program under test: in memory with paused time, and as a process.
+
+mod relay_basics;
+mod world;
