@@ -40,6 +40,8 @@ pub struct LoadOptions<'a> {
     pub strict: bool,
     /// Whether an address belongs to this host.
     pub on_host: &'a dyn Fn(IpAddr) -> bool,
+    /// What only the rest of the program can tell of the settings: certificates, system users.
+    pub further: &'a dyn Fn(&Settings) -> Vec<Finding>,
 }
 
 /// A section of flow parameters: checked and kept (FLOW-12, FLOW-13).
@@ -90,6 +92,7 @@ pub fn load(root: &Path, options: LoadOptions<'_>) -> Loaded {
     let Reader {
         mut findings, flow, ..
     } = reader;
+    findings.extend(settings.iter().flat_map(options.further));
     findings.sort();
     findings.dedup();
     let errors = |f: &&Finding| f.level == Level::Error;

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use galerne_config::{OPTIONS_FILE, parse_options};
 
+use crate::out::print;
 use crate::{commands, run};
 
 /// Exit code for wrong usage.
@@ -14,7 +16,13 @@ const WRONG_USAGE: u8 = 2;
 
 /// A mail relay that answers with the truth: the remote server's own final reply.
 #[derive(Debug, Parser)]
-#[command(name = "galerne", version, about, disable_help_subcommand = true)]
+#[command(
+    name = "galerne",
+    version,
+    about,
+    disable_help_subcommand = true,
+    args_override_self = true
+)]
 pub struct Cli {
     /// The directory with galerne.ini and everything else [env: GALERNE_ROOT] [default: .]
     #[arg(long, global = true, value_name = "DIR")]
@@ -53,6 +61,9 @@ pub struct RunArgs {
     /// Do not ask whether the addresses of [IP] are on this host
     #[arg(long)]
     pub no_bind_check: bool,
+    /// Look for changed configuration files every so many seconds, 1 to 60
+    #[arg(long, default_value_t = 10, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub watch: u64,
 }
 
 #[derive(Debug, Args)]
@@ -145,24 +156,26 @@ pub enum UsersCommand {
 impl Cli {
     /// `--root`, else GALERNE_ROOT, else the working directory.
     fn root(&self) -> PathBuf {
-        let named = self.root.clone().or_else(|| std::env::var_os("GALERNE_ROOT").map(PathBuf::from));
-        named.filter(|root| !root.as_os_str().is_empty()).unwrap_or_else(|| PathBuf::from("."))
+        let named = self
+            .root
+            .clone()
+            .or_else(|| std::env::var_os("GALERNE_ROOT").map(PathBuf::from));
+        named
+            .filter(|root| !root.as_os_str().is_empty())
+            .unwrap_or_else(|| PathBuf::from("."))
     }
 }
 
 /// The program.
 pub fn main() -> ExitCode {
-    let given: Vec<OsString> = std::env::args_os().collect();
-    let cli = match Cli::try_parse_from(with_options_file(given)) {
-        Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { WRONG_USAGE } else { 0 });
-        }
+    let cli = match Cli::try_parse_from(std::env::args_os()).map(with_options_file) {
+        Ok(Ok(cli)) => cli,
+        Ok(Err(code)) => return code,
+        Err(error) => return usage(&error),
     };
     let root = cli.root();
     match cli.command {
-        Command::Run(args) => run::run(&root, args.no_bind_check),
+        Command::Run(args) => run::run(&root, &args),
         Command::Demo(args) => commands::demo(cli.root.as_deref(), &args),
         Command::Init => commands::init(&root),
         Command::Check(args) => commands::check(&root, &args),
@@ -170,30 +183,119 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => commands::explain(&root, &args),
         Command::Patterns(PatternsCommand::Test(args)) => commands::patterns_test(&root, &args),
         Command::Users(UsersCommand::List { json }) => commands::users_list(&root, json),
-        Command::Version => {
-            println!("galerne {}", env!("CARGO_PKG_VERSION"));
-            ExitCode::SUCCESS
-        }
+        Command::Version => print(
+            concat!("galerne ", env!("CARGO_PKG_VERSION")),
+            ExitCode::SUCCESS,
+        ),
     }
 }
 
-/// `galerne run` also reads `galerne.opts` in the root: one option per line (CONF-9). The command
-/// line comes last, so that it can say otherwise.
-fn with_options_file(given: Vec<OsString>) -> Vec<OsString> {
-    let Ok(cli) = Cli::try_parse_from(&given) else { return given };
-    if !matches!(cli.command, Command::Run(_)) {
-        return given;
-    }
-    let Ok(text) = std::fs::read_to_string(cli.root().join("galerne.opts")) else { return given };
-    let options = match galerne_config::options::parse_options(&text) {
-        Ok(options) => options,
-        Err(finding) => {
-            eprintln!("{finding}");
-            return given;
-        }
+fn usage(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    ExitCode::from(if error.use_stderr() { WRONG_USAGE } else { 0 })
+}
+
+/// `galerne run` also reads `galerne.opts` in the root: one option per line (CONF-9). What the
+/// command line says comes last and wins.
+fn with_options_file(cli: Cli) -> Result<Cli, ExitCode> {
+    let Command::Run(_) = &cli.command else {
+        return Ok(cli);
     };
-    let mut all = given;
-    let present: Vec<OsString> = options.into_iter().map(OsString::from).filter(|o| !all.contains(o)).collect();
-    all.extend(present);
-    all
+    let Ok(text) = std::fs::read_to_string(cli.root().join(OPTIONS_FILE)) else {
+        return Ok(cli);
+    };
+    let options = parse_options(&text).map_err(|finding| {
+        eprintln!("{finding}");
+        ExitCode::FAILURE
+    })?;
+    Cli::try_parse_from(with_options(std::env::args_os(), options)).map_err(|error| {
+        eprintln!("{OPTIONS_FILE}: these options do not fit `galerne run`:");
+        usage(&error)
+    })
+}
+
+/// A command line `galerne … run …` with options put in front of all that it says.
+fn with_options(given: impl IntoIterator<Item = OsString>, options: Vec<String>) -> Vec<OsString> {
+    let mut given: Vec<OsString> = given.into_iter().collect();
+    let mut command = 1;
+    while given
+        .get(command)
+        .is_some_and(|word| word.as_encoded_bytes().starts_with(b"-"))
+    {
+        // `--root DIR` is the only option before a command that takes a word of its own.
+        command += if given.get(command).is_some_and(|word| word == "--root") {
+            2
+        } else {
+            1
+        };
+    }
+    let rest = given.split_off(command.min(given.len()));
+    let options = options.into_iter().map(OsString::from);
+    let named = rest.iter().take(1).cloned();
+    let before = given.iter().skip(1).cloned();
+    let program = given.iter().take(1).cloned();
+    program
+        .chain(named)
+        .chain(options)
+        .chain(before)
+        .chain(rest.iter().skip(1).cloned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(line: &str, options: &[&str]) -> (Option<PathBuf>, RunArgs) {
+        let given = line.split(' ').map(OsString::from);
+        let all = with_options(given, options.iter().map(|o| (*o).to_owned()).collect());
+        let cli = Cli::try_parse_from(all).unwrap();
+        let Command::Run(args) = cli.command else {
+            panic!("{line}")
+        };
+        (cli.root, args)
+    }
+
+    #[test]
+    fn conf_9_options_of_the_file_are_heard_and_the_command_line_wins() {
+        let options = ["--no-bind-check", "--watch", "20"];
+        for line in [
+            "galerne --root run run",
+            "galerne run --root run",
+            "galerne --root=run run",
+        ] {
+            let (root, args) = run(line, &options);
+            assert_eq!(
+                (root, args.no_bind_check, args.watch),
+                (Some("run".into()), true, 20),
+                "{line}"
+            );
+        }
+        let (root, args) = run("galerne run --watch 5", &options);
+        assert_eq!((root, args.no_bind_check, args.watch), (None, true, 5));
+        let (root, _) = run("galerne --root b run", &["--root=a"]);
+        assert_eq!(root, Some("b".into()));
+    }
+
+    #[test]
+    fn conf_12_files_are_looked_at_once_a_minute_at_least() {
+        assert_eq!(run("galerne run", &[]).1.watch, 10);
+        assert!(Cli::try_parse_from(["galerne", "run", "--watch", "60"]).is_ok());
+        assert!(Cli::try_parse_from(["galerne", "run", "--watch", "61"]).is_err());
+        assert!(Cli::try_parse_from(["galerne", "run", "--watch", "0"]).is_err());
+    }
+
+    #[test]
+    fn if_5_recipients_may_be_repeated() {
+        let line = [
+            "galerne", "send", "--from", "", "--to", "a@x", "--to", "b@x",
+        ];
+        let Command::Send(args) = Cli::try_parse_from(line).unwrap().command else {
+            panic!()
+        };
+        assert_eq!(
+            (args.from.as_str(), args.to.len(), args.file),
+            ("", 2, None)
+        );
+    }
 }

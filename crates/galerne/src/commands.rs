@@ -13,26 +13,49 @@ pub use setup::{check, init};
 pub use submit::send;
 
 use std::path::Path;
+use std::process::ExitCode;
 
 use galerne_core::settings::Settings;
 
 /// The settings of the root, for commands that work without the server. What is wrong goes to
 /// standard error.
 fn settings(root: &Path) -> Result<Settings, String> {
-    let main = galerne_config::load::MAIN_FILE;
-    if !root.join(main).exists() {
-        let root = root.display();
-        return Err(format!("there is no {main} in {root}; `galerne --root {root} init` writes a sample"));
-    }
+    is_root_of_a_tree(root)?;
     let loaded = crate::house::load(root, true, false);
-    for finding in loaded.findings.iter().filter(|finding| finding.level == galerne_config::Level::Error) {
+    for finding in loaded
+        .findings
+        .iter()
+        .filter(|finding| finding.level == galerne_config::Level::Error)
+    {
         eprintln!("{finding}");
     }
-    loaded.settings.ok_or_else(|| "the main file has errors".to_owned())
+    loaded
+        .settings
+        .ok_or_else(|| "the main file has errors".to_owned())
+}
+
+/// An error in words if there is no main file in `root`.
+pub fn is_root_of_a_tree(root: &Path) -> Result<(), String> {
+    let main = galerne_config::load::MAIN_FILE;
+    if root.join(main).exists() {
+        return Ok(());
+    }
+    let root = root.display();
+    Err(format!(
+        "there is no {main} in {root}; `galerne --root {root} init` writes a sample"
+    ))
+}
+
+/// A result as JSON: one document on standard output (IF-7).
+fn print_json(document: &impl serde::Serialize, code: ExitCode) -> ExitCode {
+    match serde_json::to_string(document) {
+        Ok(text) => crate::out::print(&text, code),
+        Err(error) => fail(&error.to_string()),
+    }
 }
 
 /// Prints an error the way all commands do.
-fn fail(text: &str) -> std::process::ExitCode {
+fn fail(text: &str) -> ExitCode {
     eprintln!("galerne: {text}");
-    std::process::ExitCode::FAILURE
+    ExitCode::FAILURE
 }

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream as Connected;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +21,8 @@ use galerne_smtp::{Reply, ReversePath};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use crate::house::House;
@@ -35,7 +37,12 @@ const REQUEST_TIME: Duration = Duration::from_secs(60);
 #[serde(tag = "command", rename_all = "lowercase")]
 pub enum Request {
     /// Submit a message as an account; the octets follow the line.
-    Send { user: Option<String>, from: String, to: Vec<String>, length: u64 },
+    Send {
+        user: Option<String>,
+        from: String,
+        to: Vec<String>,
+        length: u64,
+    },
 }
 
 /// The server's answer: an SMTP reply, or what was wrong with the request.
@@ -47,8 +54,13 @@ pub struct Response {
 
 impl Response {
     fn of(reply: &Reply) -> Self {
-        let lines = reply.lines().map(|line| String::from_utf8_lossy(line).into_owned());
-        Response { code: reply.code(), lines: lines.collect() }
+        let lines = reply
+            .lines()
+            .map(|line| String::from_utf8_lossy(line).into_owned());
+        Response {
+            code: reply.code(),
+            lines: lines.collect(),
+        }
     }
 }
 
@@ -57,15 +69,49 @@ pub fn path(root: &Path) -> PathBuf {
     root.join("system/control.sock")
 }
 
-/// Opens the socket and answers requests until aborted.
+/// The open socket.
+pub struct Control {
+    path: PathBuf,
+    stop: watch::Sender<bool>,
+    accepting: JoinHandle<()>,
+}
+
+/// Connects to the running server, for commands.
+///
+/// # Errors
+/// There is none, or it is not ours to talk to: the text says which, and what to do.
+pub fn connect(root: &Path) -> Result<Connected, String> {
+    let path = path(root);
+    Connected::connect(&path).map_err(|error| {
+        let (root, path) = (root.display(), path.display());
+        match error.kind() {
+            io::ErrorKind::NotFound => format!("no server runs on {root}: there is no {path}; start it with `galerne --root {root} run`"),
+            io::ErrorKind::ConnectionRefused => format!("no server runs on {root}: {path} is left from one that has ended; start it with `galerne --root {root} run`"),
+            io::ErrorKind::PermissionDenied => format!("{path} is only for the user that the server runs as, and for root"),
+            _ => format!("{path}: {error}"),
+        }
+    })
+}
+
+/// An error if another server already works on this root.
+pub fn is_free(root: &Path) -> Result<(), String> {
+    let path = path(root);
+    match Connected::connect(&path) {
+        Ok(_) => Err(format!(
+            "another galerne runs on this root: {} answers",
+            path.display()
+        )),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Opens the socket and answers requests until stopped.
 ///
 /// # Errors
 /// The socket cannot be made, or another server answers on it.
-pub fn listen(root: &Path, house: Arc<House>) -> Result<JoinHandle<()>, String> {
+pub fn listen(root: &Path, house: Arc<House>) -> Result<Control, String> {
+    is_free(root)?;
     let path = path(root);
-    if std::os::unix::net::UnixStream::connect(&path).is_ok() {
-        return Err(format!("another galerne is running: {} answers", path.display()));
-    }
     let _ = std::fs::remove_file(&path);
     let failed = |e: io::Error| format!("{}: {e}", path.display());
     // Made under another name and moved, so that it is never open to others, not even for a moment.
@@ -74,24 +120,51 @@ pub fn listen(root: &Path, house: Arc<House>) -> Result<JoinHandle<()>, String> 
     let listener = UnixListener::bind(&making).map_err(failed)?;
     std::fs::set_permissions(&making, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
     std::fs::rename(&making, &path).map_err(failed)?;
-    Ok(tokio::spawn(async move {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let house = house.clone();
-                    tokio::spawn(async move {
-                        if let Err(error) = answer(&house, stream).await {
-                            tracing::debug!(%error, "control request failed");
-                        }
-                    });
-                }
-                Err(error) => {
-                    tracing::error!(%error, "control socket");
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
+    let (stop, stopped) = watch::channel(false);
+    let accepting = tokio::spawn(accept(listener, house, stopped));
+    Ok(Control {
+        path,
+        stop,
+        accepting,
+    })
+}
+
+impl Control {
+    /// Takes no more requests and waits for the answers that are due, at the latest until `grace`
+    /// is over (QUEUE-19).
+    pub async fn stop(mut self, grace: Duration) {
+        let _ = std::fs::remove_file(&self.path);
+        self.stop.send_replace(true);
+        if timeout(grace, &mut self.accepting).await.is_err() {
+            self.accepting.abort();
+        }
+    }
+}
+
+async fn accept(listener: UnixListener, house: Arc<House>, mut stop: watch::Receiver<bool>) {
+    let mut requests = JoinSet::new();
+    loop {
+        while requests.try_join_next().is_some() {}
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|on| *on) => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let house = house.clone();
+                requests.spawn(async move {
+                    if let Err(error) = answer(&house, stream).await {
+                        tracing::debug!(%error, "control request failed");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::error!(%error, "control socket");
+                tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
-    }))
+    }
+    while requests.join_next().await.is_some() {}
 }
 
 async fn answer(house: &House, stream: UnixStream) -> io::Result<()> {
@@ -100,24 +173,45 @@ async fn answer(house: &House, stream: UnixStream) -> io::Result<()> {
     let mut bounded = (&mut stream).take(LONGEST_LINE);
     timeout(REQUEST_TIME, bounded.read_until(b'\n', &mut line)).await??;
     let response = match serde_json::from_slice(&line) {
-        Ok(Request::Send { user, from, to, length }) => {
+        Ok(Request::Send {
+            user,
+            from,
+            to,
+            length,
+        }) => {
             let most = house.snapshot().rfrelay.maxsize;
             if length > most {
-                Response::of(&Reply::new(552, format!("5.3.4 Message too big: {length} octets, at most {most}")))
+                Response::of(&Reply::new(
+                    552,
+                    format!("5.3.4 Message too big: {length} octets, at most {most}"),
+                ))
             } else {
                 let mut octets = Vec::new();
-                timeout(REQUEST_TIME, (&mut stream).take(length).read_to_end(&mut octets)).await??;
+                timeout(
+                    REQUEST_TIME,
+                    (&mut stream).take(length).read_to_end(&mut octets),
+                )
+                .await??;
                 Response::of(&send(house, user.as_deref(), &from, &to, octets).await)
             }
         }
-        Err(error) => Response { code: 500, lines: vec![format!("5.5.2 request not understood: {error}")] },
+        Err(error) => Response {
+            code: 500,
+            lines: vec![format!("5.5.2 request not understood: {error}")],
+        },
     };
     let mut text = serde_json::to_vec(&response)?;
     text.push(b'\n');
     stream.write_all(&text).await
 }
 
-async fn send(house: &House, user: Option<&str>, from: &str, to: &[String], octets: Vec<u8>) -> Reply {
+async fn send(
+    house: &House,
+    user: Option<&str>,
+    from: &str,
+    to: &[String],
+    octets: Vec<u8>,
+) -> Reply {
     let snapshot = house.snapshot();
     let account = match account(&snapshot.settings.accounts, user) {
         Ok(account) => account,
@@ -127,6 +221,13 @@ async fn send(house: &House, user: Option<&str>, from: &str, to: &[String], octe
         Ok(path) => path,
         Err(why) => return Reply::new(501, format!("5.1.7 sender: {why}")),
     };
+    let most = snapshot.rfrelay.maxrcpt;
+    if to.len() > most {
+        return Reply::new(
+            452,
+            format!("4.5.3 too many recipients: {}, at most {most}", to.len()),
+        );
+    }
     let mut recipients = Vec::new();
     for address in to {
         let path = match ForwardPath::parse(address, &snapshot.hostname) {
@@ -141,7 +242,11 @@ async fn send(house: &House, user: Option<&str>, from: &str, to: &[String], octe
             return refusal.reply(snapshot.rfrelay.permcode);
         }
         if let ForwardPath::Mailbox(mailbox) = path {
-            recipients.push(Recipient { mailbox, notify: None, orcpt: None });
+            recipients.push(Recipient {
+                mailbox,
+                notify: None,
+                orcpt: None,
+            });
         }
     }
     let eight_bit = !octets.is_ascii();
@@ -160,7 +265,13 @@ async fn send(house: &House, user: Option<&str>, from: &str, to: &[String], octe
             session_id: "control".into(),
         },
         snapshot,
-        sender: Sender { path: sender, ret: None, envid: None, eight_bit, smtputf8 },
+        sender: Sender {
+            path: sender,
+            ret: None,
+            envid: None,
+            eight_bit,
+            smtputf8,
+        },
         recipients,
         content: Content::in_memory(content),
         bare,
@@ -169,7 +280,11 @@ async fn send(house: &House, user: Option<&str>, from: &str, to: &[String], octe
         received: Instant::now(),
         prdr: false,
     };
-    match house.reception().receive(letter, Box::pin(std::future::pending())).await {
+    match house
+        .reception()
+        .receive(letter, Box::pin(std::future::pending()))
+        .await
+    {
         Ok(answer) => answer.reply,
         Err(reply) => reply,
     }
@@ -180,10 +295,17 @@ fn account(accounts: &[Arc<Account>], user: Option<&str>) -> Result<Arc<Account>
     match (user, accounts) {
         (Some(user), _) => {
             let is = |account: &&Arc<Account>| {
-                let login = account.login.as_ref().is_some_and(|login| login.eq_ignore_ascii_case(user));
+                let login = account
+                    .login
+                    .as_ref()
+                    .is_some_and(|login| login.eq_ignore_ascii_case(user));
                 account.name.eq_ignore_ascii_case(user) || login
             };
-            accounts.iter().find(is).cloned().ok_or_else(|| format!("there is no account {user}"))
+            accounts
+                .iter()
+                .find(is)
+                .cloned()
+                .ok_or_else(|| format!("there is no account {user}"))
         }
         (None, [only]) => Ok(only.clone()),
         (None, []) => Err("there is no account; make users/<name>.ini".to_owned()),

@@ -17,6 +17,7 @@ use galerne_inbound::{Inbound, InboundWorld, Reception, View, certificates};
 use galerne_outbound::{ClientTls, Delivery, Edge, TcpDial, World};
 use galerne_store::{GroupFiles, ListStore};
 
+use crate::further;
 use crate::sockets::{Listening, is_on_host};
 
 /// How the house is opened.
@@ -32,7 +33,16 @@ pub struct HouseOptions {
 
 /// Reads the configuration under `root`.
 pub fn load(root: &Path, no_bind_check: bool, strict: bool) -> Loaded {
-    galerne_config::load(root, LoadOptions { no_bind_check, strict, on_host: &is_on_host })
+    let further = |settings: &Settings| further::findings(root, settings);
+    galerne_config::load(
+        root,
+        LoadOptions {
+            no_bind_check,
+            strict,
+            on_host: &is_on_host,
+            further: &further,
+        },
+    )
 }
 
 /// The running server.
@@ -55,15 +65,28 @@ impl House {
     ///
     /// # Errors
     /// What cannot be opened, in words.
-    pub fn open(root: &Path, settings: Settings, sockets: Vec<Listening>, options: HouseOptions) -> Result<House, String> {
+    pub fn open(
+        root: &Path,
+        settings: Settings,
+        sockets: Vec<Listening>,
+        options: HouseOptions,
+    ) -> Result<House, String> {
         let says = |what: &str, error: &dyn std::fmt::Display| format!("{what}: {error}");
-        let made = galerne_config::create_directories(root, &settings).map_err(|e| says("directories", &e))?;
+        let made = galerne_config::create_directories(root, &settings)
+            .map_err(|e| says("directories", &e))?;
         let settings = Arc::new(settings);
         let snapshot = Snapshot::new(settings.clone());
-        let logs = Logs::open(root, LogOptions { age_days: settings.logage }).map_err(|e| says("logs/", &e))?;
+        let logs = Logs::open(
+            root,
+            LogOptions {
+                age_days: settings.logage,
+            },
+        )
+        .map_err(|e| says("logs/", &e))?;
         let logs = Arc::new(logs);
         let lists = Arc::new(ListStore::open(&root.join("lists")).map_err(|e| says("lists/", &e))?);
-        let book = Arc::new(GroupFiles::open(&root.join("domains")).map_err(|e| says("domains/", &e))?);
+        let book =
+            Arc::new(GroupFiles::open(&root.join("domains")).map_err(|e| says("domains/", &e))?);
         let events: Arc<dyn EventSink> = if options.listeners.is_empty() {
             logs.clone()
         } else {
@@ -76,16 +99,31 @@ impl House {
             lists: lists.clone(),
             book: book.clone(),
             events: events.clone(),
-            verp_secret: secret(&root.join("system/verp.key")).map_err(|e| says("system/verp.key", &e))?,
+            verp_secret: secret(&root.join("system/verp.key"))
+                .map_err(|e| says("system/verp.key", &e))?,
         };
         let delivery = Delivery::new(world, edge(&settings, &options)?);
         let idle = delivery.clone();
         tokio::spawn(delivery.pool().sweep(move || idle.edge().idle));
         let (view, mut found) = view(root, &snapshot)?;
-        found.splice(0..0, made.iter().map(|path| format!("directory {} created", path.display())));
-        found.extend(sockets.iter().map(|(_, listen)| format!("listening on {} ({:?})", listen.address, listen.tls)));
-        let reception = Reception { deliver: delivery.clone(), events: events.clone() };
-        let world = InboundWorld { reception, lists: lists.clone() };
+        found.splice(
+            0..0,
+            made.iter()
+                .map(|path| format!("directory {} created", path.display())),
+        );
+        found.extend(
+            sockets
+                .iter()
+                .map(|(_, listen)| format!("listening on {}", listen.address)),
+        );
+        let reception = Reception {
+            deliver: delivery.clone(),
+            events: events.clone(),
+        };
+        let world = InboundWorld {
+            reception,
+            lists: lists.clone(),
+        };
         let inbound = Inbound::open(world, view, sockets).map_err(|e| says("listeners", &e))?;
         Ok(House {
             root: root.to_owned(),
@@ -103,7 +141,10 @@ impl House {
 
     /// The settings in force.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.snapshot
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The one door, for submissions that do not come by SMTP.
@@ -130,39 +171,70 @@ impl House {
     /// findings say why.
     pub fn reload(&self) -> Result<Vec<Finding>, Vec<Finding>> {
         let loaded = load(&self.root, self.options.no_bind_check, true);
-        let Some(settings) = loaded.settings else { return Err(loaded.findings) };
+        let Some(settings) = loaded.settings else {
+            return Err(loaded.findings);
+        };
         let mut findings = loaded.findings;
         let settings = Arc::new(settings);
         let snapshot = Snapshot::new(settings.clone());
-        let renewed = edge(&settings, &self.options).and_then(|edge| Ok((edge, view(&self.root, &snapshot)?)));
+        let renewed = edge(&settings, &self.options)
+            .and_then(|edge| Ok((edge, view(&self.root, &snapshot)?)));
         let (edge, (view, _)) = match renewed {
             Ok(renewed) => renewed,
             Err(text) => {
-                findings.push(main_file(Level::Error, text));
+                findings.push(self.finding(Level::Error, "-", "-", text));
                 return Err(findings);
             }
         };
         if self.snapshot().rfrelay.listen != settings.rfrelay.listen {
             let text = "the listeners change only with a restart; the old ones stay".to_owned();
-            findings.push(main_file(Level::Warning, text));
+            findings.push(self.finding(Level::Warning, "rfrelay", "listen", text));
         }
         if let Err(error) = self.lists.reindex() {
-            findings.push(main_file(Level::Warning, format!("lists/: {error}; the old entries stay")));
+            findings.push(self.finding(
+                Level::Warning,
+                "-",
+                "-",
+                format!("lists/: {error}; the old entries stay"),
+            ));
         }
         if let Err(error) = self.book.reread() {
-            findings.push(main_file(Level::Warning, format!("domains/: {error}; the old aliases stay")));
+            findings.push(self.finding(
+                Level::Warning,
+                "-",
+                "-",
+                format!("domains/: {error}; the old aliases stay"),
+            ));
         }
         self.delivery.renew(edge);
         self.inbound.renew(view);
-        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        *self
+            .snapshot
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = snapshot;
         Ok(findings)
+    }
+
+    fn finding(&self, level: Level, section: &str, key: &str, text: String) -> Finding {
+        further::main_file(&self.root, level, section, key, text)
     }
 
     /// Stops (QUEUE-19): no new session, running transactions get up to the grace time, all state
     /// is on disk afterwards.
     pub async fn stop(&self) {
+        self.quiet().await;
+        self.close().await;
+    }
+
+    /// The first half of a stop: accepts no more sessions, and returns when no transaction runs or
+    /// the grace time is over.
+    pub async fn quiet(&self) {
         let grace = self.snapshot().rfmta.grace;
         self.inbound.stop(grace).await;
+    }
+
+    /// The second half: says QUIT to remotes and brings all state to disk.
+    pub async fn close(&self) {
         let _ = tokio::time::timeout(Duration::from_secs(2), self.delivery.pool().close()).await;
         let (logs, lists, book) = (self.logs.clone(), self.lists.clone(), self.book.clone());
         let flushed = tokio::task::spawn_blocking(move || {
@@ -173,27 +245,21 @@ impl House {
         let _ = flushed.await;
     }
 
-    /// Writes what waits to be logged.
+    /// Brings to disk what waits to be written, without waiting for anything else.
     pub fn flush(&self) {
+        self.lists.flush();
+        self.book.flush();
         self.logs.flush();
-    }
-}
-
-fn main_file(level: Level, text: String) -> Finding {
-    Finding {
-        file: "galerne.ini".into(),
-        line: 1,
-        level,
-        section: "-".into(),
-        key: "-".into(),
-        text,
     }
 }
 
 fn edge(settings: &Settings, options: &HouseOptions) -> Result<Edge, String> {
     let resolver = match &options.resolver {
         Some(resolver) => resolver.clone(),
-        None => Arc::new(HickoryResolver::new(&settings.dns.resolvers, settings.dns.timeout)?) as Arc<dyn Resolver>,
+        None => Arc::new(HickoryResolver::new(
+            &settings.dns.resolvers,
+            settings.dns.timeout,
+        )?) as Arc<dyn Resolver>,
     };
     Ok(Edge {
         resolver,
@@ -205,11 +271,23 @@ fn edge(settings: &Settings, options: &HouseOptions) -> Result<Edge, String> {
 
 fn view(root: &Path, snapshot: &Arc<Snapshot>) -> Result<(View, Vec<String>), String> {
     let (tls, found) = certificates::server_config(&root.join("certs"), &snapshot.hostname)?;
-    let mut lines: Vec<String> = found.names.iter().map(|name| format!("certificate for {name}")).collect();
+    let mut lines: Vec<String> = found
+        .names
+        .iter()
+        .map(|name| format!("certificate for {name}"))
+        .collect();
     if found.self_signed {
-        lines.push(format!("no certificate in certs/: a self-signed one for {} is used", snapshot.hostname));
+        lines.push(format!(
+            "no certificate in certs/: a self-signed one for {} is used",
+            snapshot.hostname
+        ));
     }
-    lines.extend(found.errors.iter().map(|(file, why)| format!("{file}: error: {why}; it is not used")));
+    lines.extend(
+        found
+            .errors
+            .iter()
+            .map(|(file, why)| format!("{file}: error: {why}; it is not used")),
+    );
     let temporary = root.join("system");
     Ok((View::new(snapshot.clone(), tls, temporary), lines))
 }
@@ -229,7 +307,12 @@ fn secret(path: &Path) -> std::io::Result<Vec<u8>> {
         .fill(&mut octets)
         .map_err(|_| std::io::Error::other("no random numbers"))?;
     let text: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     Ok(text.into_bytes())
@@ -237,5 +320,10 @@ fn secret(path: &Path) -> std::io::Result<Vec<u8>> {
 
 /// The addresses a client can submit to, for messages to people.
 pub fn smtp_addresses(settings: &Settings) -> Vec<SocketAddr> {
-    settings.rfrelay.listen.iter().map(|listen| listen.address).collect()
+    settings
+        .rfrelay
+        .listen
+        .iter()
+        .map(|listen| listen.address)
+        .collect()
 }

@@ -4,7 +4,9 @@
 pub mod cli;
 mod commands;
 mod control;
+mod further;
 pub mod house;
+mod out;
 pub mod privileges;
 mod run;
 pub mod sockets;

@@ -5,82 +5,177 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use galerne_config::load::MAIN_FILE;
 use galerne_config::watch::Fingerprint;
+use galerne_config::{Finding, Level};
+use galerne_core::settings::Settings;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::cli::RunArgs;
+use crate::control::{self, Control};
 use crate::house::{House, HouseOptions, load};
-use crate::{control, privileges, sockets};
-
-/// How often the files are looked at; a change is in force within this time and the time of
-/// reading (CONF-12 allows 60 s).
-const LOOK: Duration = Duration::from_secs(10);
+use crate::out::say;
+use crate::{commands, privileges, sockets};
 
 /// Runs the server in the foreground.
-pub fn run(root: &Path, no_bind_check: bool) -> ExitCode {
-    match start(root, no_bind_check) {
+pub fn run(root: &Path, args: &RunArgs) -> ExitCode {
+    let mut json = false;
+    match start(root, args, &mut json) {
         Ok(code) => code,
         Err(text) => {
-            eprintln!("galerne: {text}");
+            match json {
+                true => tracing::error!("{text}"),
+                false => eprintln!("galerne: {text}"),
+            }
             ExitCode::FAILURE
         }
     }
 }
 
-fn start(root: &Path, no_bind_check: bool) -> Result<ExitCode, String> {
-    if !root.join(MAIN_FILE).exists() {
-        let root = root.display();
-        return Err(format!("there is no {MAIN_FILE} in {root}; `galerne --root {root} init` writes a sample"));
-    }
-    let loaded = load(root, no_bind_check, false);
-    for finding in &loaded.findings {
-        eprintln!("{finding}");
-    }
-    for line in &loaded.found {
-        println!("{line}");
-    }
-    let Some(settings) = loaded.settings else {
-        return Err(format!("{} error(s) in the configuration; nothing was started", loaded.errors()));
-    };
-    let sockets = sockets::open(&settings)?;
+/// What the start knows before there is a server.
+struct Start {
+    settings: Settings,
+    findings: Vec<Finding>,
+    /// The lines of CONF-8.
+    found: Vec<String>,
+    /// The files as they were before they were read.
+    seen: Fingerprint,
+}
+
+fn start(root: &Path, args: &RunArgs, json: &mut bool) -> Result<ExitCode, String> {
+    commands::is_root_of_a_tree(root)?;
+    control::is_free(root)?;
+    let start = read(root, args, json)?;
+    let sockets = sockets::open(&start.settings)?;
     // Before the first thread: it must hold for all of them.
-    match &settings.runas {
-        Some(runas) if privileges::is_root() => privileges::become_identity(privileges::identity(runas)?)?,
-        _ => {}
-    }
-    galerne_events::journal::init(std::env::var("GALERNE_LOG").ok().as_deref(), settings.log_json)?;
+    let errors = start
+        .findings
+        .iter()
+        .filter(|f| f.level == Level::Error)
+        .count();
+    let became = become_user(root, args, &start.settings, errors)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|e| format!("the runtime does not start: {e}"))?;
-    let mut lines = loaded.found;
-    lines.extend(loaded.findings.iter().map(ToString::to_string));
     let code = runtime.block_on(async {
-        let options = HouseOptions { no_bind_check, ..HouseOptions::default() };
-        let house = Arc::new(House::open(root, settings, sockets, options)?);
+        let options = HouseOptions {
+            no_bind_check: args.no_bind_check,
+            ..HouseOptions::default()
+        };
+        let house =
+            House::open(root, start.settings, sockets, options).map_err(|text| match &became {
+                Some(runas) => format!("{text}{}", give_tree(runas, root)),
+                None => text,
+            })?;
+        let house = Arc::new(house);
         for line in &house.found {
-            println!("{line}");
+            say(line);
         }
-        for line in lines.iter().chain(&house.found) {
+        let findings: Vec<String> = start.findings.iter().map(ToString::to_string).collect();
+        for line in start.found.iter().chain(&findings).chain(&house.found) {
             house.note(line);
         }
-        serve(root, house).await
+        serve(root, house, start.seen, Duration::from_secs(args.watch)).await
     });
     // Blocking tasks that hang (a dead disk) must not keep a second SIGTERM from ending us.
     runtime.shutdown_timeout(Duration::from_secs(1));
     code
 }
 
-async fn serve(root: &Path, house: Arc<House>) -> Result<ExitCode, String> {
+/// Reads the tree, says what was found, and begins the log on standard error.
+fn read(root: &Path, args: &RunArgs, json: &mut bool) -> Result<Start, String> {
+    let seen = Fingerprint::of(root);
+    let loaded = load(root, args.no_bind_check, false);
+    let filter = std::env::var("GALERNE_LOG").ok();
+    *json = loaded
+        .settings
+        .as_ref()
+        .is_some_and(|settings| settings.log_json);
+    if *json {
+        galerne_events::journal::init(filter.as_deref(), true)?;
+    }
+    for finding in &loaded.findings {
+        match *json {
+            true => log(finding),
+            false => eprintln!("{finding}"),
+        }
+    }
+    for line in &loaded.found {
+        say(line);
+    }
+    let errors = loaded.errors();
+    let settings = loaded
+        .settings
+        .ok_or_else(|| format!("{errors} error(s) in the configuration; nothing was started"))?;
+    if !*json {
+        galerne_events::journal::init(filter.as_deref(), false)?;
+    }
+    Ok(Start {
+        settings,
+        findings: loaded.findings,
+        found: loaded.found,
+        seen,
+    })
+}
+
+fn log(finding: &Finding) {
+    match finding.level {
+        Level::Error => tracing::error!("{finding}"),
+        Level::Warning => tracing::warn!("{finding}"),
+        Level::Notice => tracing::info!("{finding}"),
+    }
+}
+
+/// Gives up root for `[galerne] runas` (CONF-95) and looks at the tree with that user's eyes: what
+/// it cannot read now, no reload could read either.
+fn become_user(
+    root: &Path,
+    args: &RunArgs,
+    settings: &Settings,
+    errors: usize,
+) -> Result<Option<String>, String> {
+    let Some(runas) = settings.runas.clone().filter(|_| privileges::is_root()) else {
+        return Ok(None);
+    };
+    let about = |why: String| format!("[galerne] runas = {runas}: {why}");
+    privileges::identity(&runas)
+        .and_then(|identity| privileges::become_identity(&identity))
+        .map_err(about)?;
+    let loaded = load(root, args.no_bind_check, false);
+    if loaded.errors() > errors || loaded.settings.is_none() {
+        let is_error = |finding: &&Finding| finding.level == Level::Error;
+        let first = loaded
+            .findings
+            .iter()
+            .find(is_error)
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        return Err(about(format!("{first}{}", give_tree(&runas, root))));
+    }
+    Ok(Some(runas))
+}
+
+fn give_tree(runas: &str, root: &Path) -> String {
+    format!(
+        "; the tree must belong to that user: chown -R {runas} {}",
+        root.display()
+    )
+}
+
+async fn serve(
+    root: &Path,
+    house: Arc<House>,
+    mut seen: Fingerprint,
+    every: Duration,
+) -> Result<ExitCode, String> {
     let listen = |kind| signal(kind).map_err(|e| format!("signals: {e}"));
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut hangup = listen(SignalKind::hangup())?;
     let control = control::listen(root, house.clone())?;
-    println!("galerne ready");
+    say("galerne ready");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    let mut seen = Fingerprint::of(root);
-    let mut look = tokio::time::interval(LOOK);
+    let mut look = tokio::time::interval(every);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -99,14 +194,26 @@ async fn serve(root: &Path, house: Arc<House>) -> Result<ExitCode, String> {
         }
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    house.note("stopping");
-    control.abort();
-    tokio::select! {
-        () = house.stop() => {}
-        () = again(&mut terminate, &mut interrupt) => house.flush(),
-    }
+    stop(house, control, &mut terminate, &mut interrupt).await;
     let _ = std::fs::remove_file(control::path(root));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Lets what runs come to its end, unless a second signal comes.
+async fn stop(house: Arc<House>, control: Control, terminate: &mut Signal, interrupt: &mut Signal) {
+    house.note("stopping");
+    tracing::info!("stopping: {} session(s) open", house.sessions());
+    let orderly = async {
+        tokio::join!(house.quiet(), control.stop(house.snapshot().rfmta.grace));
+        house.close().await;
+    };
+    tokio::select! {
+        () = orderly => tracing::info!("stopped"),
+        () = again(terminate, interrupt) => {
+            tracing::info!("stopped at once");
+            house.flush();
+        }
+    }
 }
 
 /// A second signal: at once.
@@ -123,14 +230,20 @@ async fn reload(house: &Arc<House>) {
         tracing::error!("reload failed unexpectedly; the old settings stay");
         return;
     };
-    let (findings, verdict) = match result {
-        Ok(findings) => (findings, "configuration reloaded"),
-        Err(findings) => (findings, "configuration not reloaded: the old settings stay in force"),
-    };
-    for finding in &findings {
-        eprintln!("{finding}");
+    let (Ok(findings) | Err(findings)) = &result;
+    for finding in findings {
+        log(finding);
         house.note(&finding.to_string());
     }
-    eprintln!("galerne: {verdict}");
-    house.note(verdict);
+    match &result {
+        Ok(_) => {
+            tracing::info!("configuration reloaded");
+            house.note("configuration reloaded");
+        }
+        Err(_) => {
+            let verdict = "configuration not reloaded: the old settings stay in force";
+            tracing::error!("{verdict}");
+            house.note(verdict);
+        }
+    }
 }

@@ -162,6 +162,7 @@ fn conf_25_an_address_that_is_not_here_is_skipped_and_reported() {
         no_bind_check: false,
         strict: true,
         on_host: &second,
+        further: &|_| Vec::new(),
     };
     let loaded = world.load_with(options);
     assert_eq!(
@@ -268,6 +269,7 @@ fn conf_11_t_64_on_reload_any_error_keeps_the_old_settings() {
         no_bind_check: false,
         strict: true,
         on_host: &|_| true,
+        further: &|_| Vec::new(),
     };
     let loaded = world.load_with(options);
     assert!(loaded.settings.is_none());

@@ -59,6 +59,7 @@ impl World {
             no_bind_check: false,
             strict: false,
             on_host: &|_| true,
+            further: &|_| Vec::new(),
         })
     }
 

@@ -12,21 +12,18 @@ use galerne_dns::{HickoryResolver, Resolver, find_destination};
 use galerne_smtp::{Mailbox, ReversePath};
 use galerne_store::ListStore;
 
-use super::{fail, settings};
+use super::{fail, print_json, settings};
 use crate::cli::ExplainArgs;
+use crate::out::print;
 
 /// Explains; nothing is sent.
 pub fn explain(root: &Path, args: &ExplainArgs) -> ExitCode {
     let explanation = settings(root).and_then(|settings| answer(root, args, settings));
     match explanation {
-        Ok(explanation) if args.json => match serde_json::to_string(&explanation) {
-            Ok(text) => println!("{text}"),
-            Err(error) => return fail(&error.to_string()),
-        },
-        Ok(explanation) => println!("{explanation}"),
-        Err(text) => return fail(&text),
+        Ok(explanation) if args.json => print_json(&explanation, ExitCode::SUCCESS),
+        Ok(explanation) => print(&explanation.to_string(), ExitCode::SUCCESS),
+        Err(text) => fail(&text),
     }
-    ExitCode::SUCCESS
 }
 
 fn answer(root: &Path, args: &ExplainArgs, settings: Settings) -> Result<Explanation, String> {
@@ -44,7 +41,12 @@ fn answer(root: &Path, args: &ExplainArgs, settings: Settings) -> Result<Explana
         from: &from,
         to: &to,
         account: account.as_ref(),
-        known_by: args.user.as_ref().map_or("unauthenticated".to_owned(), |user| format!("--user {user}")),
+        known_by: args
+            .user
+            .as_ref()
+            .map_or("unauthenticated".to_owned(), |user| {
+                format!("--user {user}")
+            }),
         directive: directive.as_ref(),
         header_from: from.mailbox(),
         group: &group,
@@ -55,7 +57,11 @@ fn answer(root: &Path, args: &ExplainArgs, settings: Settings) -> Result<Explana
 
 fn account(snapshot: &Snapshot, user: Option<&str>) -> Result<Option<Arc<Account>>, String> {
     let Some(user) = user else { return Ok(None) };
-    let named = snapshot.settings.accounts.iter().find(|account| account.name.eq_ignore_ascii_case(user));
+    let named = snapshot
+        .settings
+        .accounts
+        .iter()
+        .find(|account| account.name.eq_ignore_ascii_case(user));
     match named.or_else(|| snapshot.accounts.by_login(user)) {
         Some(account) => Ok(Some(account.clone())),
         None => Err(format!("there is no account {user}")),
@@ -63,29 +69,54 @@ fn account(snapshot: &Snapshot, user: Option<&str>) -> Result<Option<Arc<Account
 }
 
 /// The group of the recipient's domain, by its MX as they are now.
-fn group(snapshot: &Snapshot, to: &Mailbox) -> Result<(Arc<galerne_core::settings::Group>, String), String> {
+fn group(
+    snapshot: &Snapshot,
+    to: &Mailbox,
+) -> Result<(Arc<galerne_core::settings::Group>, String), String> {
     let domain = to.ascii_domain().into_owned();
     if let Some(group) = snapshot.groups.relay_group(&domain) {
-        return Ok((group.clone(), format!("{domain} stands in the alias file of @{}", group.name)));
+        return Ok((
+            group.clone(),
+            format!("{domain} stands in the alias file of @{}", group.name),
+        ));
     }
-    let resolver = HickoryResolver::new(&snapshot.settings.dns.resolvers, snapshot.settings.dns.timeout)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    let resolver = HickoryResolver::new(
+        &snapshot.settings.dns.resolvers,
+        snapshot.settings.dns.timeout,
+    )?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| e.to_string())?;
     let asked_for = snapshot.groups.lookup_domain(&domain);
     let name = asked_for.as_deref().unwrap_or(&domain);
     let found = runtime.block_on(async {
         let mut entropy = || 0;
-        find_destination(&resolver as &dyn Resolver, name, snapshot.own(), &mut entropy).await
+        find_destination(
+            &resolver as &dyn Resolver,
+            name,
+            snapshot.own(),
+            &mut entropy,
+        )
+        .await
     });
-    let hosts: Option<Vec<&str>> =
-        found.as_ref().ok().filter(|f| !f.names.is_empty()).map(|f| f.names.iter().map(|(_, host)| &**host).collect());
+    let hosts: Option<Vec<&str>> = found
+        .as_ref()
+        .ok()
+        .filter(|f| !f.names.is_empty())
+        .map(|f| f.names.iter().map(|(_, host)| &**host).collect());
     let detected = snapshot.groups.detect(&domain, hosts.as_deref());
     let mut reason = detected.by;
     if let Err(failure) = &found {
         reason.push_str(&match failure {
-            galerne_dns::DestinationFailure::Refused(why) => match why.refusal(&domain).reply(false).to_log() {
-                text => format!("; by MX it would be refused: {text}"),
-            },
-            galerne_dns::DestinationFailure::Temporary(cause) => format!("; the MX could not be looked up: {cause}"),
+            galerne_dns::DestinationFailure::Refused(why) => {
+                match why.refusal(&domain).reply(false).to_log() {
+                    text => format!("; by MX it would be refused: {text}"),
+                }
+            }
+            galerne_dns::DestinationFailure::Temporary(cause) => {
+                format!("; the MX could not be looked up: {cause}")
+            }
         });
     }
     Ok((detected.group, reason))

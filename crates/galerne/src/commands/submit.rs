@@ -1,13 +1,13 @@
 //! `galerne send` (IF-5): a message through the running server, by its control socket.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 
 use super::fail;
 use crate::cli::SendArgs;
 use crate::control::{self, Request, Response};
+use crate::out::print;
 
 /// EX_TEMPFAIL of sysexits.
 const TEMPORARY: u8 = 75;
@@ -18,29 +18,28 @@ const PERMANENT: u8 = 69;
 pub fn send(root: &Path, args: &SendArgs) -> ExitCode {
     match submit(root, args) {
         Ok(response) => {
-            let (last, first) = match response.lines.split_last() {
-                Some(split) => split,
-                None => return fail("the server gave an empty reply"),
+            let Some((last, first)) = response.lines.split_last() else {
+                return fail("the server gave an empty reply");
             };
-            for line in first {
-                println!("{}-{line}", response.code);
-            }
-            println!("{} {last}", response.code);
-            match response.code {
+            let code = response.code;
+            let first: String = first
+                .iter()
+                .map(|line| format!("{code}-{line}\n"))
+                .collect();
+            let exit = match code {
                 200..=299 => ExitCode::SUCCESS,
                 500..=599 => ExitCode::from(PERMANENT),
                 _ => ExitCode::from(TEMPORARY),
-            }
+            };
+            print(&format!("{first}{code} {last}\n"), exit)
         }
         Err(text) => fail(&text),
     }
 }
 
 fn submit(root: &Path, args: &SendArgs) -> Result<Response, String> {
+    let mut stream = control::connect(root)?;
     let message = message(args)?;
-    let path = control::path(root);
-    let mut stream = UnixStream::connect(&path)
-        .map_err(|error| format!("no running server: {}: {error}; start it with `galerne run`", path.display()))?;
     let request = Request::Send {
         user: args.user.clone(),
         from: args.from.clone(),
@@ -54,7 +53,9 @@ fn submit(root: &Path, args: &SendArgs) -> Result<Response, String> {
     // The server may refuse before it has read all: its answer counts, not our broken pipe.
     let written = stream.write_all(&message);
     let mut answer = String::new();
-    BufReader::new(&stream).read_line(&mut answer).map_err(failed)?;
+    BufReader::new(&stream)
+        .read_line(&mut answer)
+        .map_err(failed)?;
     if answer.is_empty() {
         written.map_err(failed)?;
         return Err("the server closed the control socket without an answer".into());
@@ -70,7 +71,9 @@ fn message(args: &SendArgs) -> Result<Vec<u8>, String> {
             octets = std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()))?;
         }
         _ => {
-            std::io::stdin().read_to_end(&mut octets).map_err(|e| format!("standard input: {e}"))?;
+            std::io::stdin()
+                .read_to_end(&mut octets)
+                .map_err(|e| format!("standard input: {e}"))?;
         }
     }
     let mut message = Vec::with_capacity(octets.len() + 64);
