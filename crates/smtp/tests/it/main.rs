@@ -3,4 +3,5 @@
 mod client;
 mod dialogue;
 mod mutate;
+mod script;
 mod server;

@@ -5,11 +5,12 @@ use std::path::Path;
 use galerne_smtp::fuzz;
 use galerne_smtp::server::{ContentProblem, Phase, ServerEvent, ServerSession};
 
-use crate::dialogue::{Dialogue, Server};
+use crate::dialogue::{Server, read};
 use crate::mutate::Mutator;
+use crate::script::Dialogue;
 
 fn play(name: &str) {
-    Dialogue::read(name).play();
+    read(name).play();
 }
 
 /// The names of the stored dialogues.
@@ -320,7 +321,7 @@ const WORDS: [&[u8]; 24] = [
 fn t_09_sessions_hold_under_mutation() {
     let stored: Vec<Vec<u8>> = names()
         .iter()
-        .map(|name| [&[0x20][..], &Dialogue::read(name).sent()].concat())
+        .map(|name| [&[0x20][..], &read(name).sent()].concat())
         .filter(|input| input.len() < 5000)
         .collect();
     stored.iter().for_each(|input| fuzz::server_session(input));
@@ -334,7 +335,7 @@ fn t_09_sessions_hold_under_mutation() {
 fn t_09_t_08_commands_hold_under_mutation() {
     let mut stored = Vec::new();
     for name in names() {
-        let sent = Dialogue::read(&name).sent();
+        let sent = read(&name).sent();
         stored.extend(
             sent.split_inclusive(|&b| b == b'\n')
                 .take(50)

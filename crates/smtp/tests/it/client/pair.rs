@@ -6,7 +6,8 @@ use galerne_smtp::data::BareLfPolicy;
 use galerne_smtp::server::ServerConfig;
 
 use super::*;
-use crate::dialogue::{Dialogue, Server};
+use crate::dialogue::Server;
+use crate::script::Dialogue;
 
 fn server_config(bare_lf: BareLfPolicy) -> ServerConfig {
     ServerConfig {
