@@ -86,13 +86,21 @@ impl World {
     /// # Errors
     /// What cannot be opened, in words; an address in use names `--smtp`.
     pub async fn open(root: Option<&Path>, smtp: SocketAddr) -> Result<World, String> {
+        let mut addresses = [FIRST, SECOND]
+            .into_iter()
+            .chain(HOSTS.map(|(_, n)| remote(n)));
+        World::open_in(root, smtp, !addresses.all(is_on_host)).await
+    }
+
+    /// The same, with one loopback address only if it is `narrow`.
+    pub async fn open_in(
+        root: Option<&Path>,
+        smtp: SocketAddr,
+        narrow: bool,
+    ) -> Result<World, String> {
         let socket = galerne_inbound::bind(smtp).map_err(|error| cannot_listen(smtp, &error))?;
         let smtp = socket.local_addr().map_err(|e| e.to_string())?;
         let root = Root::open(root)?;
-        let narrow = ![FIRST, SECOND]
-            .into_iter()
-            .chain(HOSTS.map(|(_, n)| remote(n)))
-            .all(is_on_host);
         let says = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
         let (sinks, port) = sinks(narrow).await.map_err(says("test servers"))?;
         let names = NameServer::start(&zone(narrow))
