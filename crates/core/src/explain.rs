@@ -83,7 +83,7 @@ pub fn explain(settings: &Settings, question: &Question<'_>, lists: &dyn Lists) 
                 sender: question.from,
                 header_from: question.header_from,
             };
-            plan::plans(
+            plan::explained_plans(
                 settings,
                 &asked,
                 question.group,

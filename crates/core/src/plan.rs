@@ -6,6 +6,7 @@ mod sources;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use galerne_smtp::{Mailbox, ReversePath};
 
@@ -15,7 +16,7 @@ use crate::refusal::{Code, Refusal};
 use crate::settings::{
     Account, EhloName, EnvelopeFrom, Group, OutboundIp, RelayHost, Settings, Ssl,
 };
-use sources::{Origin, Sources};
+use sources::{Origin, Rule, Sources};
 
 /// The parts of a submission that the plan depends on.
 #[derive(Clone, Copy, Debug)]
@@ -62,36 +63,42 @@ pub fn may_route_group(account: &Account, group: &str) -> Result<(), Refusal> {
 }
 
 /// How long the attempts of a message may take (RELAY-40); it does not depend on the recipient.
-pub fn timeout(settings: &Settings, asked: &Asked<'_>) -> std::time::Duration {
+pub fn timeout(settings: &Settings, asked: &Asked<'_>) -> Duration {
     sources::timeout(settings, asked.account, asked.directive).0
 }
 
-/// The plan for one recipient, whose domain belongs to `group`.
-pub fn plan(
-    settings: &Settings,
-    asked: &Asked<'_>,
-    group: &Arc<Group>,
-    recipient_domain: &str,
-) -> Result<Plan, Refusal> {
-    let planner = Planner::new(settings, asked, group);
-    let route = planner.routes(recipient_domain)?.into_iter().next();
-    planner.plan(route.unwrap_or_else(|| mx(recipient_domain)))
+/// How long after the client's end of data the reply to a final dot that was sent is awaited: a
+/// minute beyond the timeout, and never so long that the client gives up first (RELAY-70).
+pub fn patience(timeout: Duration) -> Duration {
+    (timeout + GRACE).min(LONGEST_WAIT)
 }
 
-/// All plans in order of preference, never empty; `plan` is the first. There are several only if
-/// several relay hosts are named; the next is for when the one before could not be reached.
+const GRACE: Duration = Duration::from_secs(60);
+/// RFC 5321 clients wait ten minutes for the reply to their final dot.
+const LONGEST_WAIT: Duration = Duration::from_secs(595);
+
+/// All plans for one recipient, whose domain belongs to `group`, in order of preference; never
+/// empty. There are several only if several relay hosts are named; the next is for when the one
+/// before could not be reached.
 pub fn plans(
     settings: &Settings,
     asked: &Asked<'_>,
     group: &Arc<Group>,
     recipient_domain: &str,
 ) -> Result<Vec<Plan>, Refusal> {
-    let planner = Planner::new(settings, asked, group);
-    planner
-        .routes(recipient_domain)?
-        .into_iter()
-        .map(|route| planner.plan(route))
-        .collect()
+    Planner::new(settings, asked, group).plans(recipient_domain)
+}
+
+/// As `plans`, and each plan says for each decision which rule made it (`Plan::reasons`).
+pub fn explained_plans(
+    settings: &Settings,
+    asked: &Asked<'_>,
+    group: &Arc<Group>,
+    recipient_domain: &str,
+) -> Result<Vec<Plan>, Refusal> {
+    let mut planner = Planner::new(settings, asked, group);
+    planner.explains = true;
+    planner.plans(recipient_domain)
 }
 
 fn mx(domain: &str) -> Route {
@@ -124,8 +131,17 @@ fn ips_of(directive: &Directive) -> impl Iterator<Item = IpAddr> {
         })
 }
 
-/// (key, value, rule) of each decision.
-type Reasons = Vec<(String, String, String)>;
+/// (key, value, rule) of each decision; `None`: nobody asks, so no text is made.
+struct Reasons(Option<Vec<(String, String, String)>>);
+
+impl Reasons {
+    fn add(&mut self, key: &str, why: impl FnOnce() -> (String, String)) {
+        if let Some(reasons) = &mut self.0 {
+            let (value, rule) = why();
+            reasons.push((key.to_owned(), value, rule));
+        }
+    }
+}
 
 /// One recipient's planning.
 struct Planner<'a> {
@@ -133,6 +149,7 @@ struct Planner<'a> {
     asked: &'a Asked<'a>,
     group: &'a Arc<Group>,
     sources: Sources<'a>,
+    explains: bool,
 }
 
 impl<'a> Planner<'a> {
@@ -143,7 +160,13 @@ impl<'a> Planner<'a> {
             asked,
             group,
             sources,
+            explains: false,
         }
+    }
+
+    fn plans(&self, recipient_domain: &str) -> Result<Vec<Plan>, Refusal> {
+        let routes = self.routes(recipient_domain)?.into_iter();
+        routes.map(|route| self.plan(route)).collect()
     }
 
     /// Where to: steps 2, 3, 5 and 6 of ROUTE-1. Every entry that the directive names is judged,
@@ -152,23 +175,24 @@ impl<'a> Planner<'a> {
         for name in self.asked.directive.outbound.iter().flatten() {
             self.judge_entry(name)?;
         }
-        let ordered: Vec<String> = hosts_of(self.asked.directive).cloned().collect();
         let choice = self.sources.choose("route", |keys| &keys.route, None);
-        let (names, rule) = if choice.origin == Origin::UserFile || ordered.is_empty() {
-            (choice.value, choice.rule)
+        let by_file = choice.origin == Origin::UserFile;
+        let ordered: Vec<&String> = hosts_of(self.asked.directive).collect();
+        let (names, rule) = if by_file || ordered.is_empty() {
+            let names = choice.value.map(|names| names.iter().collect());
+            (names.unwrap_or_default(), choice.rule)
         } else {
-            (Some(&ordered), "directive routing.outbound".to_owned())
+            (ordered, Rule::Directive("routing", "outbound"))
         };
-        if let Some(names) = names.filter(|names| !names.is_empty()) {
-            let named_by_file = choice.origin == Origin::UserFile;
-            return names
-                .iter()
-                .map(|name| self.host_route(name, &rule, named_by_file))
+        if !names.is_empty() {
+            let routes = names.iter();
+            return routes
+                .map(|name| self.host_route(name, rule, by_file))
                 .collect();
         }
         if let Some(name) = &self.group.relay {
-            let rule = format!("{} [dns] relay", self.group.file);
-            return Ok(vec![self.host_route(name, &rule, false)?]);
+            let rule = Rule::Key(&self.group.file, "dns", "relay");
+            return Ok(vec![self.host_route(name, rule, false)?]);
         }
         Ok(vec![mx(recipient_domain)])
     }
@@ -193,7 +217,8 @@ impl<'a> Planner<'a> {
             return Ok(());
         }
         let text = format!("routing.outbound {shown} is unknown or not allowed to this account");
-        Err(Refusal::new(Code::NotAllowed, text, self.account_rule(key)))
+        let rule = self.account_rule(key).to_string();
+        Err(Refusal::new(Code::NotAllowed, text, rule))
     }
 
     fn may_use(&self, ip: IpAddr) -> bool {
@@ -207,10 +232,10 @@ impl<'a> Planner<'a> {
     }
 
     /// `users/shop.ini [account] authorizedip`.
-    fn account_rule(&self, key: &str) -> String {
+    fn account_rule(&self, key: &'static str) -> Rule<'a> {
         match self.asked.account {
-            Some(account) => format!("{} [account] {key}", account.file),
-            None => format!("no account: no {key}"),
+            Some(account) => Rule::Key(&account.file, "account", key),
+            None => Rule::Words("no account"),
         }
     }
 
@@ -219,32 +244,34 @@ impl<'a> Planner<'a> {
     fn host_route(
         &self,
         name: &str,
-        rule: &str,
+        rule: Rule<'_>,
         named_by_user_file: bool,
     ) -> Result<Route, Refusal> {
         match find_host(self.settings, name) {
             Some(host) if !named_by_user_file || self.may_route(name) => Ok(Route {
                 next_hop: NextHop::Host(host.clone()),
-                rule: rule.to_owned(),
+                rule: rule.to_string(),
             }),
             _ => {
                 let text =
                     format!("routing.route @{name} is unknown or not allowed to this account");
-                Err(Refusal::new(Code::NotAllowed, text, rule))
+                Err(Refusal::new(Code::NotAllowed, text, rule.to_string()))
             }
         }
     }
 
     fn plan(&self, route: Route) -> Result<Plan, Refusal> {
-        let mut reasons = Reasons::new();
+        let mut reasons = Reasons(self.explains.then(Vec::new));
         let host = match &route.next_hop {
             NextHop::Mx => None,
             NextHop::Host(host) => Some(host.as_ref()),
         };
-        let shown = host.map_or("MX".to_owned(), |h| {
-            format!("@{} ({}:{})", h.name, h.host, h.port)
+        reasons.add("route", || {
+            let shown = host.map_or("MX".to_owned(), |h| {
+                format!("@{} ({}:{})", h.name, h.host, h.port)
+            });
+            (shown, route.rule.clone())
         });
-        reasons.push(("route".to_owned(), shown, route.rule.clone()));
         let group = host.map_or(self.group, |host| &host.group);
         let (outbounds, ordered) = self.outbounds(host, &mut reasons)?;
         let ehlo = self.ehlo(&mut reasons);
@@ -254,13 +281,11 @@ impl<'a> Planner<'a> {
             account, directive, ..
         } = *self.asked;
         let (timeout, rule) = sources::timeout(self.settings, account, directive);
-        reasons.push((
-            "timeout".to_owned(),
-            format!("{} s", timeout.as_secs()),
-            rule,
-        ));
+        reasons.add("timeout", || {
+            (format!("{} s", timeout.as_secs()), rule.to_string())
+        });
         let (maxhop, rule) = sources::maxhop(self.settings, account, directive);
-        reasons.push(("maxhop".to_owned(), maxhop.to_string(), rule));
+        reasons.add("maxhop", || (maxhop.to_string(), rule.to_string()));
         let group = group.clone();
         Ok(Plan {
             route,
@@ -272,7 +297,7 @@ impl<'a> Planner<'a> {
             ssl,
             timeout,
             maxhop,
-            reasons,
+            reasons: reasons.0.unwrap_or_default(),
         })
     }
 
@@ -282,39 +307,53 @@ impl<'a> Planner<'a> {
         host: Option<&RelayHost>,
         reasons: &mut Reasons,
     ) -> Result<(Vec<Arc<OutboundIp>>, bool), Refusal> {
-        let (mut eligible, ordered, mut rule) = self.eligible();
-        if eligible.is_empty() {
+        let Eligible {
+            mut list,
+            ordered,
+            rule,
+            within,
+        } = self.eligible();
+        let rule = || match within {
+            Some(within) => format!("{rule}, within {within}"),
+            None => rule.to_string(),
+        };
+        if list.is_empty() {
             let text = if self.settings.outbounds.is_empty() {
                 "no sending address is configured in [IP]".to_owned()
             } else {
                 "none of the addresses set for this account is available in [IP]".to_owned()
             };
-            return Err(Refusal::new(Code::NotAllowed, text, rule));
+            return Err(Refusal::new(Code::NotAllowed, text, rule()));
         }
-        if let Some((host, ips)) = host.and_then(|h| Some((h, h.ips.as_ref()?))) {
-            eligible.retain(|o| ips.contains(&o.address));
-            rule = format!("{} [dns] ip, within {rule}", host.file);
-            if eligible.is_empty() {
+        let of_host = host.and_then(|h| Some((h, h.ips.as_ref()?)));
+        let rule = || match of_host {
+            Some((host, _)) => format!("{} [dns] ip, within {}", host.file, rule()),
+            None => rule(),
+        };
+        if let Some((host, ips)) = of_host {
+            list.retain(|o| ips.contains(&o.address));
+            if list.is_empty() {
                 let text = format!(
                     "relay host @{} and this account have no sending address in common",
                     host.name
                 );
-                return Err(Refusal::new(Code::NotAllowed, text, rule));
+                return Err(Refusal::new(Code::NotAllowed, text, rule()));
             }
         }
-        let shown: Vec<String> = eligible.iter().map(|o| o.address.to_string()).collect();
-        let manner = if ordered {
-            "in this order"
-        } else {
-            "in rotation"
-        };
-        let shown = format!("{} {manner}", shown.join(" "));
-        reasons.push(("outbound".to_owned(), shown, rule));
-        Ok((eligible, ordered))
+        reasons.add("outbound", || {
+            let shown: Vec<String> = list.iter().map(|o| o.address.to_string()).collect();
+            let manner = if ordered {
+                "in this order"
+            } else {
+                "in rotation"
+            };
+            (format!("{} {manner}", shown.join(" ")), rule())
+        });
+        Ok((list, ordered))
     }
 
     /// The addresses that the user may use, with the rule.
-    fn eligible(&self) -> (Vec<Arc<OutboundIp>>, bool, String) {
+    fn eligible(&self) -> Eligible<'a> {
         let all = &self.settings.outbounds;
         let choice = self.sources.choose("ip", |keys| &keys.ip, None);
         let among = |list: &[IpAddr]| {
@@ -324,7 +363,7 @@ impl<'a> Planner<'a> {
                 .collect::<Vec<_>>()
         };
         if let (Origin::UserFile, Some(list)) = (choice.origin, choice.value) {
-            return (among(list), false, choice.rule);
+            return Eligible::new(among(list), choice.rule);
         }
         if choice.origin != Origin::UserFile {
             let mut ordered: Vec<Arc<OutboundIp>> = Vec::new();
@@ -336,19 +375,23 @@ impl<'a> Planner<'a> {
                 }
             }
             if !ordered.is_empty() {
-                return (ordered, true, "directive routing.outbound".to_owned());
+                let rule = Rule::Directive("routing", "outbound");
+                return Eligible {
+                    ordered: true,
+                    ..Eligible::new(ordered, rule)
+                };
             }
         }
         let authorised = self.asked.account.and_then(|a| a.authorizedip.as_ref());
-        let (mut eligible, mut rule) = match authorised {
-            Some(list) => (among(list), self.account_rule("authorizedip")),
-            None => (all.clone(), "galerne.ini [IP]".to_owned()),
+        let mut eligible = match authorised {
+            Some(list) => Eligible::new(among(list), self.account_rule("authorizedip")),
+            None => Eligible::new(all.clone(), Rule::Words("galerne.ini [IP]")),
         };
         if let Some(list) = choice.value {
-            eligible.retain(|o| list.contains(&o.address));
-            rule = format!("{}, within {rule}", choice.rule);
+            eligible.list.retain(|o| list.contains(&o.address));
+            eligible.within = Some(std::mem::replace(&mut eligible.rule, choice.rule));
         }
-        (eligible, false, rule)
+        eligible
     }
 
     fn ehlo(&self, reasons: &mut Reasons) -> Option<String> {
@@ -361,8 +404,10 @@ impl<'a> Planner<'a> {
             Some(EhloName::Name(name)) => Some(name.clone()),
             Some(EhloName::Rdns) | None => None,
         };
-        let shown = name.clone().unwrap_or_else(|| "@rdns".to_owned());
-        reasons.push(("ehlo".to_owned(), shown, choice.rule));
+        reasons.add("ehlo", || {
+            let shown = name.clone().unwrap_or_else(|| "@rdns".to_owned());
+            (shown, choice.rule.to_string())
+        });
         name
     }
 
@@ -376,7 +421,7 @@ impl<'a> Planner<'a> {
             Ssl::Never => "false",
             Ssl::Required => "required",
         };
-        reasons.push(("ssl".to_owned(), shown.to_owned(), choice.rule));
+        reasons.add("ssl", || (shown.to_owned(), choice.rule.to_string()));
         ssl
     }
 
@@ -388,18 +433,14 @@ impl<'a> Planner<'a> {
         reasons: &mut Reasons,
     ) -> Result<OutboundSender, Refusal> {
         let ReversePath::Mailbox(given) = self.asked.sender else {
-            reasons.push((
-                "envelopefrom".to_owned(),
-                "<>".to_owned(),
-                "null sender stays null (RELAY-46)".to_owned(),
-            ));
+            let rule = "null sender stays null (RELAY-46)";
+            reasons.add("envelopefrom", || ("<>".to_owned(), rule.to_owned()));
             return Ok(OutboundSender::Fixed(ReversePath::Null));
         };
-        let (sender, shown, rule) = match host.filter(|host| host.overwrite) {
-            Some(host) => overwritten(host)?,
-            None => self.wanted_sender(given)?,
+        let sender = match host.filter(|host| host.overwrite) {
+            Some(host) => overwritten(host, reasons)?,
+            None => self.wanted_sender(given, reasons)?,
         };
-        reasons.push(("envelopefrom".to_owned(), shown, rule));
         match &sender {
             OutboundSender::Fixed(path) => {
                 if let Some(mailbox) = path.mailbox() {
@@ -419,44 +460,46 @@ impl<'a> Planner<'a> {
         Ok(sender)
     }
 
-    /// What `envelopefrom` makes of the client's sender, with words and rule.
-    fn wanted_sender(&self, given: &Mailbox) -> Result<(OutboundSender, String, String), Refusal> {
+    /// What `envelopefrom` makes of the client's sender.
+    fn wanted_sender(
+        &self,
+        given: &Mailbox,
+        reasons: &mut Reasons,
+    ) -> Result<OutboundSender, Refusal> {
         let ordered = self.asked.directive.envelopefrom.as_ref();
         let choice = self
             .sources
             .choose("envelopefrom", |keys| &keys.envelopefrom, ordered);
-        let fixed =
-            |mailbox: &Mailbox| OutboundSender::Fixed(ReversePath::Mailbox(mailbox.clone()));
-        Ok(match choice.value {
-            None | Some(EnvelopeFrom::MailFrom) => {
-                (fixed(given), format!("@mailfrom <{given}>"), choice.rule)
-            }
-            Some(EnvelopeFrom::Address(address)) => {
-                (fixed(address), format!("<{address}>"), choice.rule)
-            }
+        let (mailbox, word) = match choice.value {
+            None | Some(EnvelopeFrom::MailFrom) => (given, "@mailfrom "),
+            Some(EnvelopeFrom::Address(address)) => (address, ""),
             Some(EnvelopeFrom::From) => match self.asked.header_from {
-                Some(from) => (fixed(from), format!("@from <{from}>"), choice.rule),
+                Some(from) => (from, "@from "),
                 None => {
                     let text =
                         "routing.envelopefrom @from: the From field has not one usable address";
-                    return Err(Refusal::new(Code::BadValue, text, choice.rule));
+                    return Err(Refusal::new(Code::BadValue, text, choice.rule.to_string()));
                 }
             },
             Some(EnvelopeFrom::Verp) => {
                 let domain = self.sources.choose("sender", |keys| &keys.sender, None);
-                let shown = match domain.value {
-                    Some(name) => format!("@verp at {name} ({})", domain.rule),
-                    None => "@verp at the name of the chosen outbound".to_owned(),
-                };
-                (
-                    OutboundSender::Verp {
-                        domain: domain.value.cloned(),
-                    },
-                    shown,
-                    choice.rule,
-                )
+                reasons.add("envelopefrom", || {
+                    let shown = match domain.value {
+                        Some(name) => format!("@verp at {name} ({})", domain.rule),
+                        None => "@verp at the name of the chosen outbound".to_owned(),
+                    };
+                    (shown, choice.rule.to_string())
+                });
+                return Ok(OutboundSender::Verp {
+                    domain: domain.value.cloned(),
+                });
             }
-        })
+        };
+        reasons.add("envelopefrom", || {
+            (format!("{word}<{mailbox}>"), choice.rule.to_string())
+        });
+        let path = ReversePath::Mailbox(mailbox.clone());
+        Ok(OutboundSender::Fixed(path))
     }
 
     /// RELAY-47. A domain stands for itself alone, not for what is below it.
@@ -466,11 +509,8 @@ impl<'a> Planner<'a> {
             return Ok(());
         }
         let text = format!("envelope sender domain {domain} is not allowed to this account");
-        Err(Refusal::new(
-            Code::SenderNotAllowed,
-            text,
-            self.account_rule("authorizedsender"),
-        ))
+        let rule = self.account_rule("authorizedsender").to_string();
+        Err(Refusal::new(Code::SenderNotAllowed, text, rule))
     }
 }
 
@@ -482,23 +522,38 @@ fn find_host<'a>(settings: &'a Settings, name: &str) -> Option<&'a Arc<RelayHost
 }
 
 /// `overwrite` of a relay host: its login is the envelope sender (CONF-78).
-fn overwritten(host: &RelayHost) -> Result<(OutboundSender, String, String), Refusal> {
-    let rule = format!("{} [dns] overwrite", host.file);
+fn overwritten(host: &RelayHost, reasons: &mut Reasons) -> Result<OutboundSender, Refusal> {
+    let rule = Rule::Key(&host.file, "dns", "overwrite");
     match host.login.as_deref().map(Mailbox::parse) {
         Some(Ok(login)) => {
-            let shown = format!("<{login}>");
-            Ok((
-                OutboundSender::Fixed(ReversePath::Mailbox(login)),
-                shown,
-                rule,
-            ))
+            reasons.add("envelopefrom", || (format!("<{login}>"), rule.to_string()));
+            Ok(OutboundSender::Fixed(ReversePath::Mailbox(login)))
         }
         // The configuration check refuses such a file; nothing else may go out in its name.
         _ => Err(Refusal::new(
             Code::NotAllowed,
             format!("relay host @{} has no address as login", host.name),
-            rule,
+            rule.to_string(),
         )),
+    }
+}
+
+/// Local addresses that may be used, and the rule, which may stand within another.
+struct Eligible<'a> {
+    list: Vec<Arc<OutboundIp>>,
+    ordered: bool,
+    rule: Rule<'a>,
+    within: Option<Rule<'a>>,
+}
+
+impl<'a> Eligible<'a> {
+    fn new(list: Vec<Arc<OutboundIp>>, rule: Rule<'a>) -> Self {
+        Eligible {
+            list,
+            ordered: false,
+            rule,
+            within: None,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Precedence of the sources of a key (RELAY-58, RELAY-59, CONF-40, CONF-51): the user file with
 //! `[routing@group]` before `[routing]`, the directive, the main file, the built-in default.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::directive::Directive;
@@ -18,17 +19,60 @@ pub(super) enum Origin {
 /// A chosen value; `None`: the built-in default, because no source has the key or the first that
 /// has it leaves it empty.
 #[derive(Clone, Debug)]
-pub(super) struct Choice<T> {
+pub(super) struct Choice<'a, T> {
     pub value: Option<T>,
     pub origin: Origin,
-    /// Which line of which source, for people.
-    pub rule: String,
+    pub rule: Rule<'a>,
+}
+
+/// Which line of which source decides. It becomes text only where somebody reads it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Rule<'a> {
+    Default,
+    /// `directive routing.ip`
+    Directive(&'static str, &'static str),
+    /// `users/shop.ini:12 [routing@isp] ip`
+    Routing {
+        keys: &'a RoutingKeys,
+        file: &'a str,
+        group: Option<&'a str>,
+        key: &'static str,
+    },
+    /// `users/shop.ini [account] authorizedip`
+    Key(&'a str, &'static str, &'static str),
+    /// What is no line of a file.
+    Words(&'static str),
+}
+
+impl fmt::Display for Rule<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Rule::Default => f.write_str("default"),
+            Rule::Directive(section, key) => write!(f, "directive {section}.{key}"),
+            Rule::Routing {
+                keys,
+                file,
+                group,
+                key,
+            } => {
+                let mut places = keys.places.iter().rev();
+                let place = places.find(|(name, _)| name.eq_ignore_ascii_case(key));
+                let place = place.map_or(*file, |(_, place)| place);
+                match group {
+                    Some(group) => write!(f, "{place} [routing@{group}] {key}"),
+                    None => write!(f, "{place} [routing] {key}"),
+                }
+            }
+            Rule::Key(file, section, key) => write!(f, "{file} [{section}] {key}"),
+            Rule::Words(words) => f.write_str(words),
+        }
+    }
 }
 
 /// The sources of routing keys for one recipient.
 pub(super) struct Sources<'a> {
-    /// Sections of the user file that hold, with their names, first one first.
-    sections: Vec<(String, &'a RoutingKeys)>,
+    /// Sections of the user file that hold, with the group of `[routing@group]`, first one first.
+    sections: Vec<(Option<&'a str>, &'a RoutingKeys)>,
     file: &'a str,
     main: &'a RoutingKeys,
 }
@@ -41,8 +85,8 @@ impl<'a> Sources<'a> {
             let named = account.routing_by_group.iter().rev();
             let named =
                 named.filter(|(name, _)| !group.is_empty() && name.eq_ignore_ascii_case(group));
-            sections.extend(named.map(|(name, keys)| (format!("[routing@{name}]"), keys)));
-            sections.push(("[routing]".to_owned(), &account.routing));
+            sections.extend(named.map(|(name, keys)| (Some(name.as_str()), keys)));
+            sections.push((None, &account.routing));
         }
         Sources {
             sections,
@@ -54,63 +98,44 @@ impl<'a> Sources<'a> {
     /// The value of a key; `ordered` is what the directive says.
     pub(super) fn choose<T>(
         &self,
-        name: &str,
+        name: &'static str,
         key: impl Fn(&'a RoutingKeys) -> &'a Key<T>,
         ordered: Option<&'a T>,
-    ) -> Choice<&'a T> {
-        for (section, keys) in &self.sections {
-            if key(keys).is_present() {
-                let rule = place(keys, self.file, section, name);
-                return Choice {
-                    value: key(keys).value(),
-                    origin: Origin::UserFile,
-                    rule,
-                };
-            }
-        }
-        if ordered.is_some() {
-            let rule = format!("directive routing.{name}");
-            return Choice {
-                value: ordered,
-                origin: Origin::Directive,
-                rule,
+    ) -> Choice<'a, &'a T> {
+        let routing = |keys, file, group| Rule::Routing {
+            keys,
+            file,
+            group,
+            key: name,
+        };
+        let mut sections = self.sections.iter();
+        let (value, origin, rule) =
+            if let Some((group, keys)) = sections.find(|(_, keys)| key(keys).is_present()) {
+                let rule = routing(keys, self.file, *group);
+                (key(keys).value(), Origin::UserFile, rule)
+            } else if ordered.is_some() {
+                let rule = Rule::Directive("routing", name);
+                (ordered, Origin::Directive, rule)
+            } else if key(self.main).is_present() {
+                let rule = routing(self.main, "galerne.ini", None);
+                (key(self.main).value(), Origin::MainFile, rule)
+            } else {
+                (None, Origin::Default, Rule::Default)
             };
-        }
-        if key(self.main).is_present() {
-            let rule = place(self.main, "galerne.ini", "[routing]", name);
-            return Choice {
-                value: key(self.main).value(),
-                origin: Origin::MainFile,
-                rule,
-            };
-        }
         Choice {
-            value: None,
-            origin: Origin::Default,
-            rule: "default".to_owned(),
+            value,
+            origin,
+            rule,
         }
     }
 }
 
-/// `users/shop.ini:12 [routing] ip`.
-fn place(keys: &RoutingKeys, file: &str, section: &str, name: &str) -> String {
-    let place = keys
-        .places
-        .iter()
-        .rev()
-        .find(|(key, _)| key.eq_ignore_ascii_case(name));
-    format!(
-        "{} {section} {name}",
-        place.map_or(file, |(_, place)| place)
-    )
-}
-
 /// `message.timeout` (RELAY-40, RELAY-43).
-pub(super) fn timeout(
-    settings: &Settings,
-    account: Option<&Account>,
-    directive: &Directive,
-) -> (Duration, String) {
+pub(super) fn timeout<'a>(
+    settings: &'a Settings,
+    account: Option<&'a Account>,
+    directive: &'a Directive,
+) -> (Duration, Rule<'a>) {
     let user = account.map(|a| &a.message.timeout);
     let (value, rule) = limit(
         "timeout",
@@ -124,11 +149,11 @@ pub(super) fn timeout(
 }
 
 /// `message.maxhop` (RELAY-41).
-pub(super) fn maxhop(
-    settings: &Settings,
-    account: Option<&Account>,
-    directive: &Directive,
-) -> (u32, String) {
+pub(super) fn maxhop<'a>(
+    settings: &'a Settings,
+    account: Option<&'a Account>,
+    directive: &'a Directive,
+) -> (u32, Rule<'a>) {
     let user = account.map(|a| &a.message.maxhop);
     let (value, rule) = limit(
         "maxhop",
@@ -146,22 +171,23 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(590);
 const DEFAULT_MAXHOP: u32 = 3;
 const MOST_HOPS: u32 = 20;
 
-fn limit<T: Copy>(
-    name: &str,
-    account: Option<&Account>,
-    user: Option<&Key<T>>,
+fn limit<'a, T: Copy>(
+    name: &'static str,
+    account: Option<&'a Account>,
+    user: Option<&'a Key<T>>,
     ordered: Option<T>,
-    main: &Key<T>,
-) -> (Option<T>, String) {
+    main: &'a Key<T>,
+) -> (Option<T>, Rule<'a>) {
     if let Some(key) = user.filter(|key| key.is_present()) {
         let file = account.map_or("", |a| &a.file);
-        return (key.value().copied(), format!("{file} [message] {name}"));
+        return (key.value().copied(), Rule::Key(file, "message", name));
     }
     if ordered.is_some() {
-        return (ordered, format!("directive message.{name}"));
+        return (ordered, Rule::Directive("message", name));
     }
     if main.is_present() {
-        return (main.value().copied(), format!("galerne.ini [relay] {name}"));
+        let rule = Rule::Key("galerne.ini", "relay", name);
+        return (main.value().copied(), rule);
     }
-    (None, "default".to_owned())
+    (None, Rule::Default)
 }

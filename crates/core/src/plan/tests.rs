@@ -36,20 +36,21 @@ impl Case {
             header_from: self.from.as_ref(),
         };
         let group = Arc::new(self.group.clone());
+        let explained = explained_plans(&self.settings, &asked, &group, "example.org");
         let plans = plans(&self.settings, &asked, &group, "example.org");
-        let first = plan(&self.settings, &asked, &group, "example.org");
-        match (&plans, &first) {
-            (Ok(plans), Ok(first)) => {
-                assert_eq!(first.reasons, plans[0].reasons);
-                assert_eq!(first.timeout, timeout(&self.settings, &asked));
+        match (&explained, plans) {
+            (Ok(explained), Ok(mut plans)) => {
+                assert_eq!(plans[0].timeout, timeout(&self.settings, &asked));
+                for (plan, explained) in plans.iter_mut().zip(explained) {
+                    assert!(plan.reasons.is_empty(), "texts that nobody asked for");
+                    plan.reasons = explained.reasons.clone();
+                }
+                assert_eq!(format!("{plans:?}"), format!("{explained:?}"));
             }
-            (Err(one), Err(other)) => assert_eq!(one, other),
-            _ => assert!(
-                plans.is_err(),
-                "a later plan may be refused, never the first alone"
-            ),
+            (Err(one), Err(other)) => assert_eq!(*one, other),
+            (explained, plans) => panic!("{explained:?} but {plans:?}"),
         }
-        plans
+        explained
     }
 
     fn plan(&self) -> Plan {
@@ -666,4 +667,10 @@ fn the_group_is_needed_unless_a_relay_host_is_sure() {
     shop.routing_by_group
         .push(("bigisp".to_owned(), Default::default()));
     assert!(needs_group(Some(&shop), &none));
+}
+
+#[test]
+fn relay_70_the_reply_to_a_dot_is_awaited_a_minute_longer_but_not_beyond_595_s() {
+    let patience = |seconds| patience(Duration::from_secs(seconds)).as_secs();
+    assert_eq!([patience(1), patience(60), patience(590)], [61, 120, 595]);
 }
