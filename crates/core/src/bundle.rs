@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use galerne_smtp::ReversePath;
 
@@ -15,24 +16,30 @@ pub const MOST: usize = 100;
 /// One recipient to bundle.
 #[derive(Clone, Copy, Debug)]
 pub struct Planned<'a> {
-    pub plan: &'a Plan,
-    /// What names the next hop: equal keys have the same remotes. For MX the hosts in order of
-    /// preference (or the domain), for a relay host its name.
-    pub next_hop_key: &'a str,
+    /// All its plans, in order of preference.
+    pub plans: &'a [Plan],
+    /// What names the MX hosts, or the domain: equal words have the same remotes. Relay hosts are
+    /// named by the plans.
+    pub exchangers: &'a str,
 }
 
 /// Everything that makes two outbound transactions different.
 #[derive(PartialEq, Eq, Hash)]
 struct Key<'a> {
+    exchangers: &'a str,
+    plans: Vec<PlanKey<'a>>,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct PlanKey<'a> {
     relay: Option<&'a str>,
-    next_hop: &'a str,
     group: &'a str,
     outbounds: Vec<IpAddr>,
     ordered: bool,
     ehlo: Option<&'a str>,
     sender: &'a ReversePath,
     ssl: u8,
-    timeout: std::time::Duration,
+    timeout: Duration,
     maxhop: u32,
 }
 
@@ -59,16 +66,20 @@ pub fn bundles(planned: &[Planned<'_>]) -> Vec<Vec<usize>> {
 
 /// `None`: the recipient has an envelope sender of its own and shares with nobody.
 fn key<'a>(one: &Planned<'a>) -> Option<Key<'a>> {
-    let plan = one.plan;
+    let plans: Option<Vec<_>> = one.plans.iter().map(plan_key).collect();
+    let exchangers = one.exchangers;
+    plans.map(|plans| Key { exchangers, plans })
+}
+
+fn plan_key(plan: &Plan) -> Option<PlanKey<'_>> {
     let OutboundSender::Fixed(sender) = &plan.sender else {
         return None;
     };
-    Some(Key {
+    Some(PlanKey {
         relay: match &plan.route.next_hop {
             NextHop::Mx => None,
             NextHop::Host(host) => Some(&host.name),
         },
-        next_hop: one.next_hop_key,
         group: &plan.group.name,
         outbounds: plan.outbounds.iter().map(|o| o.address).collect(),
         ordered: plan.ordered,

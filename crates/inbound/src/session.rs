@@ -442,7 +442,7 @@ impl Session {
         size: u64,
         has_bare: bool,
     ) -> Goes {
-        let received = std::time::Instant::now();
+        let received = Instant::now().into_std();
         let Some(letter) = self.letter.take() else {
             self.forget_letter();
             self.smtp

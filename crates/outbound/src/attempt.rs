@@ -10,18 +10,18 @@ use std::time::Duration;
 use galerne_core::model::{Plan, Remote, Stage, Submission};
 use galerne_core::mx::greets_as_us;
 use galerne_core::settings::{OutboundIp, RelayHost, Ssl};
-use galerne_smtp::client::{
-    Chunking, ClientAuth, ClientConfig, ClientEvent, ClientSession, FailureKind, LocalRefusal, RemoteAnswer, StartTlsUse,
-    Transaction, TxRecipient,
-};
 use galerne_smtp::ReversePath;
+use galerne_smtp::client::{
+    Chunking, ClientAuth, ClientConfig, ClientEvent, ClientSession, FailureKind, LocalRefusal,
+    RemoteAnswer, StartTlsUse, Transaction, TxRecipient,
+};
 use rustls_pki_types::ServerName;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use crate::cancel::Cancelled;
 use crate::connection::{Connection, Key, Level, plain};
-use crate::content::send_content;
+use crate::content::{Sent, send_content};
 use crate::dial::{BoxStream, Dial};
 use crate::pool::{Pool, quit};
 use crate::tls::{ClientTls, Trust};
@@ -76,9 +76,25 @@ pub enum Special {
 }
 
 impl End {
-    fn all(order: &Order<'_>, stage: Stage, answer: RemoteAnswer, tls: Option<String>, special: Special) -> End {
-        let answers = order.recipients.iter().map(|_| (stage, answer.clone())).collect();
-        End { answers, dot_sent: false, tls, special, local: None }
+    fn all(
+        order: &Order<'_>,
+        stage: Stage,
+        answer: RemoteAnswer,
+        tls: Option<String>,
+        special: Special,
+    ) -> End {
+        let answers = order
+            .recipients
+            .iter()
+            .map(|_| (stage, answer.clone()))
+            .collect();
+        End {
+            answers,
+            dot_sent: false,
+            tls,
+            special,
+            local: None,
+        }
     }
 }
 
@@ -98,6 +114,9 @@ pub async fn attempt(
     remote: &Remote,
     cancelled: &mut Cancelled,
 ) -> End {
+    if cancelled.is_cancelled() {
+        return gone(order);
+    }
     let mut key = key(order, outbound, remote);
     while let Some(mut connection) = tools.pool.take(&key) {
         if !connection.is_alive().await {
@@ -126,27 +145,57 @@ pub async fn attempt(
 }
 
 fn key(order: &Order<'_>, outbound: &OutboundIp, remote: &Remote) -> Key {
-    let ehlo = order.plan.ehlo.clone().unwrap_or_else(|| outbound.name.clone());
-    let credentials =
-        order.host.and_then(|host| Some((host.login.clone()?, host.password.clone()?)));
+    let ehlo = order
+        .plan
+        .ehlo
+        .clone()
+        .unwrap_or_else(|| outbound.name.clone());
+    let credentials = order
+        .host
+        .and_then(|host| Some((host.login.clone()?, host.password.clone()?)));
     // Credentials go to a verified peer only (ROUTE-41); a loopback peer needs no proof.
     let must_verify = credentials.is_some() && order.verify && !remote.address.ip().is_loopback();
-    let trust = if must_verify { Trust::Verified } else { Trust::Any };
+    let trust = if must_verify {
+        Trust::Verified
+    } else {
+        Trust::Any
+    };
     let auth_in_clear = remote.address.ip().is_loopback() || order.auth_clear;
     let level = match (order.host.map(|host| host.port), order.plan.ssl) {
         (Some(465), _) => Level::Implicit(trust),
         (_, Ssl::Never) => Level::Clear,
         (_, Ssl::Required) => Level::Required(trust),
-        (_, Ssl::Opportunistic) if credentials.is_some() && !auth_in_clear => Level::Required(trust),
+        (_, Ssl::Opportunistic) if credentials.is_some() && !auth_in_clear => {
+            Level::Required(trust)
+        }
         (_, Ssl::Opportunistic) => Level::Opportunistic(trust),
     };
-    Key { outbound: outbound.address, remote: remote.address, host: remote.host.clone(), ehlo, level, credentials, auth_in_clear }
+    Key {
+        outbound: outbound.address,
+        remote: remote.address,
+        host: remote.host.clone(),
+        ehlo,
+        level,
+        credentials,
+        auth_in_clear,
+    }
 }
 
 /// Connects, and encrypts at once where the port asks for it.
-async fn open(tools: &Tools, order: &Order<'_>, key: &Key, cancelled: &mut Cancelled) -> Result<Connection, Step> {
+async fn open(
+    tools: &Tools,
+    order: &Order<'_>,
+    key: &Key,
+    cancelled: &mut Cancelled,
+) -> Result<Connection, Step> {
     let fail = |why: String, stage: Stage| {
-        Step::Done(End::all(order, stage, RemoteAnswer::Lost(why), None, Special::None))
+        Step::Done(End::all(
+            order,
+            stage,
+            RemoteAnswer::Lost(why),
+            None,
+            Special::None,
+        ))
     };
     let deadline = order.deadline.min(Instant::now() + order.connect_time);
     let dialled = tokio::select! {
@@ -169,18 +218,25 @@ async fn open(tools: &Tools, order: &Order<'_>, key: &Key, cancelled: &mut Cance
         ehlo: key.ehlo.clone(),
         tls_active,
         starttls,
-        auth: key.credentials.clone().map(|(login, secret)| ClientAuth { login, password: secret.0 }),
+        auth: key.credentials.clone().map(|(login, secret)| ClientAuth {
+            login,
+            password: secret.0,
+        }),
         auth_in_clear: key.auth_in_clear,
     });
     let (stream, tls) = match key.level {
-        Level::Implicit(trust) => match handshake(stream, order.tls, trust, &key.host, key.remote, deadline).await {
-            Ok((stream, tls)) => (stream, Some(tls)),
-            Err(why) => return Err(fail(why, Stage::StartTls)),
-        },
+        Level::Implicit(trust) => {
+            match handshake(stream, order.tls, trust, &key.host, key.remote, deadline).await {
+                Ok((stream, tls)) => (stream, Some(tls)),
+                Err(why) => return Err(fail(why, Stage::StartTls)),
+            }
+        }
         _ => (stream, None),
     };
     let mut connection = Connection::new(key.clone(), session, stream, tls);
-    let greeting = deadline.max(Instant::now() + order.connect_time).min(order.deadline);
+    let greeting = deadline
+        .max(Instant::now() + order.connect_time)
+        .min(order.deadline);
     tokio::select! {
         biased;
         result = become_ready(order, &mut connection, greeting) => match result {
@@ -192,7 +248,11 @@ async fn open(tools: &Tools, order: &Order<'_>, key: &Key, cancelled: &mut Cance
 }
 
 /// Greeting, EHLO, STARTTLS, AUTH: until a transaction may begin.
-async fn become_ready(order: &Order<'_>, connection: &mut Connection, greeting: Instant) -> Result<(), Step> {
+async fn become_ready(
+    order: &Order<'_>,
+    connection: &mut Connection,
+    greeting: Instant,
+) -> Result<(), Step> {
     let mut deadline = greeting;
     loop {
         match connection.step(deadline).await {
@@ -203,14 +263,26 @@ async fn become_ready(order: &Order<'_>, connection: &mut Connection, greeting: 
             }
             ClientEvent::StartTls => {
                 if let Err(why) = upgrade(order, connection).await {
-                    let end = End::all(order, Stage::StartTls, RemoteAnswer::Lost(why), None, Special::None);
+                    let end = End::all(
+                        order,
+                        Stage::StartTls,
+                        RemoteAnswer::Lost(why),
+                        None,
+                        Special::None,
+                    );
                     return Err(Step::Clear(end));
                 }
             }
-            ClientEvent::Failed { stage, answer, kind } => {
+            ClientEvent::Failed {
+                stage,
+                answer,
+                kind,
+            } => {
                 let tls = connection.tls.clone();
                 let special = match kind {
-                    FailureKind::Auth | FailureKind::AuthNotOffered | FailureKind::AuthNeedsTls => Special::Auth,
+                    FailureKind::Auth | FailureKind::AuthNotOffered | FailureKind::AuthNeedsTls => {
+                        Special::Auth
+                    }
                     _ => Special::None,
                 };
                 let end = End::all(order, stage, answer, tls, special);
@@ -229,10 +301,19 @@ async fn become_ready(order: &Order<'_>, connection: &mut Connection, greeting: 
 /// Our own name in the greeting means that we talk to ourselves (FLOW-60).
 fn check_loop(order: &Order<'_>, connection: &Connection) -> Result<(), Step> {
     let own = &order.submission.settings.hostname;
-    let ours = connection.session.greeting().is_some_and(|greeting| greets_as_us(greeting, own));
+    let ours = connection
+        .session
+        .greeting()
+        .is_some_and(|greeting| greets_as_us(greeting, own));
     if order.host.is_none() && ours {
         let answer = RemoteAnswer::Lost("the remote greets with our own name".into());
-        return Err(Step::Done(End::all(order, Stage::Connect, answer, None, Special::Loop)));
+        return Err(Step::Done(End::all(
+            order,
+            Stage::Connect,
+            answer,
+            None,
+            Special::Loop,
+        )));
     }
     Ok(())
 }
@@ -244,8 +325,15 @@ async fn upgrade(order: &Order<'_>, connection: &mut Connection) -> Result<(), S
     };
     let deadline = order.deadline.min(Instant::now() + order.connect_time);
     let clear: BoxStream = std::mem::replace(&mut connection.stream, Box::pin(tokio::io::empty()));
-    let (stream, tls) =
-        handshake(clear, order.tls, trust, &connection.key.host, connection.key.remote, deadline).await?;
+    let (stream, tls) = handshake(
+        clear,
+        order.tls,
+        trust,
+        &connection.key.host,
+        connection.key.remote,
+        deadline,
+    )
+    .await?;
     connection.stream = stream;
     connection.tls = Some(tls);
     connection.session.tls_established();
@@ -268,9 +356,19 @@ async fn handshake(
         Ok(Err(error)) => Err(format!("TLS handshake failed: {}", plain(&error))),
         Ok(Ok(stream)) => {
             let session = stream.get_ref().1;
-            let version = session.protocol_version().and_then(|v| v.as_str()).unwrap_or("TLS");
-            let suite = session.negotiated_cipher_suite().and_then(|s| s.suite().as_str()).unwrap_or("?");
-            let proof = if trust == Trust::Verified { "verified" } else { "unverified" };
+            let version = session
+                .protocol_version()
+                .and_then(|v| v.as_str())
+                .unwrap_or("TLS");
+            let suite = session
+                .negotiated_cipher_suite()
+                .and_then(|s| s.suite().as_str())
+                .unwrap_or("?");
+            let proof = if trust == Trust::Verified {
+                "verified"
+            } else {
+                "unverified"
+            };
             let tls = format!("{version} {suite} {proof}");
             Ok((Box::pin(stream) as BoxStream, tls))
         }
@@ -285,31 +383,21 @@ async fn transact(
     reused: bool,
     cancelled: &mut Cancelled,
 ) -> Step {
-    connection.session.start(transaction(order));
+    connection.start(transaction(order));
     let finished = tokio::select! {
         biased;
         finished = until_dot(order, &mut connection) => finished,
-        () = cancelled.wait() => return Step::Done(gone(order)),
+        () = cancelled.wait() => None,
     };
     let event = match finished {
         Some(event) => event,
         // The final dot is out: there is no way back (RELAY-70, RELAY-71).
-        None => connection.step(order.dot_deadline).await,
+        None if connection.end_is_out() => connection.step(order.dot_deadline).await,
+        None if cancelled.is_cancelled() => return Step::Done(gone(order)),
+        None => connection.step(order.deadline).await,
     };
     let mail_accepted = connection.session.mail_accepted();
-    let tls = connection.tls.clone();
-    let (end, usable) = match event {
-        ClientEvent::Finished(result) => {
-            let usable = result.usable;
-            let (answers, dot_sent, local) = (result.recipients, result.dot_sent, result.local);
-            (End { answers, dot_sent, tls, special: Special::None, local }, usable)
-        }
-        ClientEvent::Failed { stage, answer, .. } => (End::all(order, stage, answer, tls, Special::None), false),
-        _ => {
-            let answer = RemoteAnswer::Lost("protocol error".into());
-            (End::all(order, Stage::Data, answer, tls, Special::None), false)
-        }
-    };
+    let (end, usable) = ended(order, &connection, event);
     if reused && !mail_accepted && !end.dot_sent && is_stale(&end) {
         return Step::Stale(end);
     }
@@ -321,13 +409,46 @@ async fn transact(
     Step::Done(end)
 }
 
-/// The dialogue up to and with the final dot. `None`: the dot was sent.
+/// What a transaction came to, and whether its session can take another.
+fn ended(order: &Order<'_>, connection: &Connection, event: ClientEvent) -> (End, bool) {
+    let tls = connection.tls.clone();
+    match event {
+        ClientEvent::Finished(result) => {
+            // An end that never left us was not sent.
+            let dot_sent = result.dot_sent && connection.end_is_out();
+            let (answers, local) = (result.recipients, result.local);
+            (
+                End {
+                    answers,
+                    dot_sent,
+                    tls,
+                    special: Special::None,
+                    local,
+                },
+                result.usable,
+            )
+        }
+        ClientEvent::Failed { stage, answer, .. } => {
+            (End::all(order, stage, answer, tls, Special::None), false)
+        }
+        _ => {
+            let answer = RemoteAnswer::Lost("protocol error".into());
+            (
+                End::all(order, Stage::Data, answer, tls, Special::None),
+                false,
+            )
+        }
+    }
+}
+
+/// The dialogue up to and with the final dot. `None`: the end was given to the stream, whole or
+/// not.
 async fn until_dot(order: &Order<'_>, connection: &mut Connection) -> Option<ClientEvent> {
     match connection.step(order.deadline).await {
-        ClientEvent::SendContent => {
-            send_content(order, connection).await;
-            None
-        }
+        ClientEvent::SendContent => match send_content(order, connection).await {
+            Sent::All => None,
+            Sent::Interrupted => Some(connection.hear_out(order.deadline).await),
+        },
         event => Some(event),
     }
 }
@@ -354,10 +475,18 @@ fn gone(order: &Order<'_>) -> End {
 fn transaction(order: &Order<'_>) -> Transaction {
     let submission = order.submission;
     let cut: usize = submission.patch.cuts.iter().map(|range| range.len()).sum();
-    let recipients = order.recipients.iter().filter_map(|&i| submission.recipients.get(i)).map(|recipient| {
-        let (notify, orcpt) = galerne_core::dsn::parameters(recipient);
-        TxRecipient { mailbox: recipient.mailbox.clone(), notify, orcpt }
-    });
+    let recipients = order
+        .recipients
+        .iter()
+        .filter_map(|&i| submission.recipients.get(i))
+        .map(|recipient| {
+            let (notify, orcpt) = galerne_core::dsn::parameters(recipient);
+            TxRecipient {
+                mailbox: recipient.mailbox.clone(),
+                notify,
+                orcpt,
+            }
+        });
     Transaction {
         sender: order.sender.clone(),
         recipients: recipients.collect(),
@@ -369,6 +498,10 @@ fn transaction(order: &Order<'_>) -> Transaction {
             galerne_core::model::Ret::Hdrs => "HDRS",
         }),
         envid: submission.sender.envid.clone(),
-        chunking: if submission.needs_chunking { Chunking::Bdat } else { Chunking::Data },
+        chunking: if submission.needs_chunking {
+            Chunking::Bdat
+        } else {
+            Chunking::Data
+        },
     }
 }

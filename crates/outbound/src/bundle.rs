@@ -7,29 +7,30 @@ use std::time::Duration;
 use galerne_core::answer::{Ending, Manner, conclude};
 use galerne_core::chase::{Chase, Next, Verdict, judge_all};
 use galerne_core::model::{
-    Attempt, NextHop, Outcome, OutboundSender, Plan, Qualification, Remote, Settled, Stage, Submission,
+    Attempt, NextHop, OutboundSender, Outcome, Plan, Qualification, Remote, Settled, Stage,
+    Submission,
 };
 use galerne_core::mx::MxRefusal;
+use galerne_core::plan::patience;
+use galerne_core::ports::Module;
 use galerne_core::refusal::{Code, Refusal};
 use galerne_core::settings::OutboundIp;
 use galerne_dns::LookupFailure;
-use galerne_smtp::client::{LocalRefusal, RemoteAnswer};
+use galerne_smtp::client::{LocalRefusal, RemoteAnswer, is_safe};
 use galerne_smtp::{Mailbox, ReversePath};
 use tokio::time::{Instant, timeout_at};
 
 use crate::attempt::{End, Order, Special, attempt};
 use crate::cancel::Cancelled;
 use crate::delivery::Delivery;
-use crate::prepare::{Prepared, ascii_domain, remotes};
-
-/// How long after the timeout the reply to our final dot is still awaited (RELAY-70).
-const GRACE: Duration = Duration::from_secs(60);
-/// The end of all waiting, counted from the client's end of data.
-const HARD_END: Duration = Duration::from_secs(595);
+use crate::prepare::{Prepared, remotes};
+use crate::settle::elapsed;
 
 /// One recipient on its way.
-struct Journey<'a> {
-    prepared: &'a Prepared,
+struct Journey {
+    /// Index among the recipients of the submission.
+    index: usize,
+    prepared: Arc<Prepared>,
     attempts: Vec<Attempt>,
     last: Option<Last>,
     end: Option<Settled>,
@@ -48,23 +49,41 @@ struct Last {
 struct Run<'a> {
     delivery: &'a Delivery,
     submission: &'a Submission,
-    journeys: Vec<Journey<'a>>,
+    journeys: Vec<Journey>,
     deadline: Instant,
     dot_deadline: Instant,
 }
 
-/// Tries one bundle. Gives for each member its index among the recipients and its end.
+/// One hop of the bundle.
+struct Hop<'r> {
+    plan: &'r Plan,
+    outbound: &'r Arc<OutboundIp>,
+    remote: &'r Remote,
+    /// 1 for the first.
+    number: u32,
+    sender: ReversePath,
+    started: Instant,
+}
+
+/// Tries one bundle: members with their index among the recipients. Gives the end of each.
 pub async fn run_bundle(
     delivery: &Delivery,
     submission: &Submission,
-    members: Vec<&Prepared>,
+    members: Vec<(usize, Arc<Prepared>)>,
     mut cancelled: Cancelled,
 ) -> Vec<(usize, Settled)> {
-    let Some(plans) = members.first().map(|first| &first.plans) else { return Vec::new() };
-    let Some(plan) = plans.first() else { return Vec::new() };
+    // All members have equal plans.
+    let Some(first) = members.first().map(|(_, first)| first.clone()) else {
+        return Vec::new();
+    };
+    let plans = &first.plans;
+    let Some(plan) = plans.first() else {
+        return Vec::new();
+    };
     let received = Instant::from_std(submission.received);
     let deadline = received + plan.timeout;
-    let journeys = members.into_iter().map(|prepared| Journey {
+    let journeys = members.into_iter().map(|(index, prepared)| Journey {
+        index,
         prepared,
         attempts: Vec::new(),
         last: None,
@@ -76,7 +95,7 @@ pub async fn run_bundle(
         submission,
         journeys: journeys.collect(),
         deadline,
-        dot_deadline: (deadline + GRACE).min(received + HARD_END),
+        dot_deadline: received + patience(plan.timeout),
     };
     // One waiting session holds one outbound slot (RELAY-4).
     let slot = tokio::select! {
@@ -100,8 +119,16 @@ impl<'a> Run<'a> {
         let mut hops = 0;
         for (number, plan) in plans.iter().enumerate() {
             let last_plan = number + 1 == plans.len();
-            let destination = self.journeys.first().and_then(|j| j.prepared.destination.as_ref());
-            let found = remotes(self.delivery, self.submission, plan, destination, self.deadline).await;
+            let prepared = self.journeys.first().map(|j| j.prepared.clone());
+            let destination = prepared.as_ref().and_then(|p| p.destination.as_ref());
+            let found = remotes(
+                self.delivery,
+                self.submission,
+                plan,
+                destination,
+                self.deadline,
+            )
+            .await;
             match found {
                 Ok(remotes) => hops = self.hops(plan, remotes, hops, cancelled).await,
                 Err(failure) if last_plan && hops == 0 => {
@@ -120,25 +147,32 @@ impl<'a> Run<'a> {
     }
 
     /// Hop after hop over the remotes of one plan. Gives the hops used so far.
-    async fn hops(&mut self, plan: &Plan, remotes: Vec<Remote>, used: u32, cancelled: &mut Cancelled) -> u32 {
+    async fn hops(
+        &mut self,
+        plan: &Plan,
+        remotes: Vec<Remote>,
+        used: u32,
+        cancelled: &mut Cancelled,
+    ) -> u32 {
         let outbounds = self.outbounds(plan);
         let mut chase = Chase::new(remotes, outbounds, plan.maxhop.saturating_sub(used));
         while Instant::now() < self.deadline {
             let delivery = self.delivery;
-            let Next::Try { outbound, remote, .. } = chase.next(&|address| delivery.timed_out.recently(address)) else {
+            let Next::Try {
+                outbound, remote, ..
+            } = chase.next(&|address| delivery.timed_out.recently(address))
+            else {
                 break;
             };
-            let hop = used + chase.hops();
-            let mut blocked = false;
-            loop {
-                let waiting = self.waiting();
-                let verdicts = self.one_attempt(plan, &outbound, &remote, hop, &waiting, cancelled).await;
-                let again = verdicts.contains(&Verdict::SameTransactionAgain);
-                blocked |= verdicts.contains(&Verdict::NextOutbound);
-                if !again || Instant::now() >= self.deadline {
-                    break;
-                }
-            }
+            let hop = Hop {
+                plan,
+                outbound: &outbound,
+                remote: &remote,
+                number: used + chase.hops(),
+                sender: self.sender(plan, &outbound),
+                started: Instant::now(),
+            };
+            let blocked = self.hop(hop, cancelled).await;
             if self.is_done() {
                 break;
             }
@@ -163,169 +197,221 @@ impl<'a> Run<'a> {
 
     /// Positions of the journeys without an end.
     fn waiting(&self) -> Vec<usize> {
-        (0..self.journeys.len()).filter(|&i| self.journeys.get(i).is_some_and(|j| j.end.is_none())).collect()
+        (0..self.journeys.len())
+            .filter(|&i| self.journeys.get(i).is_some_and(|j| j.end.is_none()))
+            .collect()
     }
 
     fn is_done(&self) -> bool {
         self.journeys.iter().all(|journey| journey.end.is_some())
     }
 
+    /// One hop for all who wait: one transaction, and more as long as the remote takes some
+    /// recipients and wants the others in the next. Gives whether the remote blocks us.
+    async fn hop(&mut self, mut hop: Hop<'_>, cancelled: &mut Cancelled) -> bool {
+        let mut blocked = false;
+        let mut members = self.waiting();
+        loop {
+            let end = self.one_attempt(&hop, &members, cancelled).await;
+            self.remember(&hop, &end);
+            let verdicts = self.take(&hop, &members, end);
+            blocked |= verdicts.contains(&Verdict::NextOutbound);
+            let again = members
+                .iter()
+                .zip(&verdicts)
+                .filter(|(_, v)| **v == Verdict::SameTransactionAgain);
+            members = again.map(|(place, _)| *place).collect();
+            if members.is_empty() || Instant::now() >= self.deadline {
+                return blocked;
+            }
+            hop.started = Instant::now();
+        }
+    }
+
     async fn one_attempt(
-        &mut self,
-        plan: &Plan,
-        outbound: &Arc<OutboundIp>,
-        remote: &Remote,
-        hop: u32,
-        waiting: &[usize],
+        &self,
+        hop: &Hop<'_>,
+        members: &[usize],
         cancelled: &mut Cancelled,
-    ) -> Vec<Verdict> {
-        let started = Instant::now();
+    ) -> End {
         let edge = self.delivery.edge();
-        let rfmta = &self.submission.settings.rfmta;
-        let host = match &plan.route.next_hop {
+        let host = match &hop.plan.route.next_hop {
             NextHop::Host(host) => Some(&**host),
             NextHop::Mx => None,
         };
-        let recipients: Vec<usize> =
-            waiting.iter().filter_map(|&i| self.journeys.get(i)).map(|j| j.prepared.index).collect();
-        let sender = self.sender(plan, outbound, &recipients);
         let order = Order {
             submission: self.submission,
-            plan,
+            plan: hop.plan,
             host,
-            sender: sender.clone(),
-            recipients,
+            sender: hop.sender.clone(),
+            recipients: members
+                .iter()
+                .filter_map(|&i| self.journeys.get(i))
+                .map(|j| j.index)
+                .collect(),
             tls: &edge.tls,
             deadline: self.deadline,
             dot_deadline: self.dot_deadline,
-            connect_time: rfmta.connecttimeout,
+            connect_time: self.submission.settings.rfmta.connecttimeout,
             auth_clear: host.is_some_and(|host| host.authclear),
             verify: host.is_none_or(|host| host.verify),
         };
-        let end = attempt(&self.delivery.tools, &order, outbound, remote, cancelled).await;
-        self.remember(&end, remote, started);
-        self.take(plan, outbound, remote, hop, waiting, started, sender, end)
+        attempt(
+            &self.delivery.tools,
+            &order,
+            hop.outbound,
+            hop.remote,
+            cancelled,
+        )
+        .await
     }
 
-    fn sender(&self, plan: &Plan, outbound: &OutboundIp, recipients: &[usize]) -> ReversePath {
+    /// The envelope sender from this outbound. Who has a generated one is alone in its bundle.
+    fn sender(&self, plan: &Plan, outbound: &OutboundIp) -> ReversePath {
         match &plan.sender {
             OutboundSender::Fixed(path) => path.clone(),
             OutboundSender::Verp { domain } => {
                 let job = galerne_core::ids::number(&self.submission.message_id);
-                let recipient = recipients.first().map_or(0, |&i| i as u64 + 1);
+                let recipient = self.journeys.first().map_or(0, |j| j.index as u64 + 1);
                 let domain = domain.as_deref().unwrap_or(&outbound.name);
-                let address = galerne_mail::verp::address(job, recipient, domain, &self.delivery.verp_secret);
+                let address =
+                    galerne_mail::verp::address(job, recipient, domain, &self.delivery.verp_secret);
                 Mailbox::parse(&address).map_or(ReversePath::Null, ReversePath::Mailbox)
             }
         }
     }
 
     /// Remembers who timed out on connect (ROUTE-35).
-    fn remember(&self, end: &End, remote: &Remote, started: Instant) {
-        let Some((stage, answer)) = end.answers.first() else { return };
-        let whole_time = started.elapsed() >= self.submission.settings.rfmta.connecttimeout;
+    fn remember(&self, hop: &Hop<'_>, end: &End) {
+        let Some((stage, answer)) = end.answers.first() else {
+            return;
+        };
+        let timed_out = &self.delivery.timed_out;
+        let whole_time = hop.started.elapsed() >= self.submission.settings.rfmta.connecttimeout;
         match answer {
-            RemoteAnswer::Lost(why) if *stage == Stage::Connect && why == "timed out" && whole_time => {
-                self.delivery.timed_out.remember(remote.address);
+            RemoteAnswer::Lost(why)
+                if *stage == Stage::Connect && why == "timed out" && whole_time =>
+            {
+                timed_out.remember(hop.remote.address);
             }
-            RemoteAnswer::Reply(_) => self.delivery.timed_out.forget(remote.address),
+            RemoteAnswer::Reply(_) => timed_out.forget(hop.remote.address),
             _ => {}
         }
     }
 
-    /// Books what an attempt said for each recipient, and gives the verdicts.
-    #[expect(clippy::too_many_arguments, reason = "all of one attempt")]
-    fn take(
-        &mut self,
-        plan: &Plan,
-        outbound: &Arc<OutboundIp>,
-        remote: &Remote,
-        hop: u32,
-        waiting: &[usize],
-        started: Instant,
-        sender: ReversePath,
-        end: End,
-    ) -> Vec<Verdict> {
-        let qualify = |answer: &RemoteAnswer| match answer {
-            RemoteAnswer::Reply(reply) if !reply.is_positive() => Some(plan.group.patterns.qualify(reply)),
+    /// Books what an attempt said for each of its members, and gives the verdicts.
+    fn take(&mut self, hop: &Hop<'_>, members: &[usize], end: End) -> Vec<Verdict> {
+        let refusals: Vec<_> = members
+            .iter()
+            .map(|&place| self.refusal(hop, &end, place))
+            .collect();
+        let qualify = |(answer, refusal): (&RemoteAnswer, &Option<Refusal>)| match answer {
+            RemoteAnswer::Reply(reply) if refusal.is_none() && !reply.is_positive() => {
+                Some(hop.plan.group.patterns.qualify(reply))
+            }
             _ => None,
         };
-        let ours = end.special != Special::None || end.local.is_some();
-        let qualifications: Vec<_> =
-            end.answers.iter().map(|(_, answer)| if ours { None } else { qualify(answer) }).collect();
-        let verdicts = match end.special {
-            Special::None if end.local.is_none() => judge_all(&end.answers, &qualifications, end.dot_sent),
+        let answers = end.answers.iter().map(|(_, answer)| answer);
+        let qualifications: Vec<_> = answers.zip(&refusals).map(qualify).collect();
+        let mut verdicts = match end.special {
+            Special::None => judge_all(&end.answers, &qualifications, end.dot_sent),
             Special::Auth => vec![Verdict::NextRemote; end.answers.len()],
-            _ => vec![Verdict::Final(Outcome::Failed); end.answers.len()],
+            Special::Cancelled | Special::Loop => {
+                vec![Verdict::Final(Outcome::Failed); end.answers.len()]
+            }
         };
-        let fate = self.fate(plan, remote, &end);
-        let duration = started.elapsed();
-        for (place, ((stage, answer), qualification)) in
-            waiting.iter().zip(end.answers.into_iter().zip(qualifications))
-        {
-            let Some(journey) = self.journeys.get_mut(*place) else { continue };
-            let (reply, failure) = match &answer {
-                RemoteAnswer::Reply(reply) => (Some(reply.clone()), None),
-                RemoteAnswer::Malformed(what) => (None, Some(format!("malformed reply: {what}"))),
-                RemoteAnswer::Lost(why) => (None, Some(why.clone())),
-            };
-            journey.attempts.push(Attempt {
-                hop,
-                outbound: outbound.clone(),
-                remote: remote.clone(),
-                stage,
-                reply,
-                failure,
-                qualification: qualification.clone(),
-                tls: end.tls.clone(),
-                duration,
-            });
-            journey.sender = sender.clone();
-            journey.last =
-                Some(Last { host: remote.host.clone(), stage, answer, qualification, dot_sent: end.dot_sent });
-        }
-        for (place, verdict) in waiting.iter().zip(&verdicts) {
-            if !matches!(verdict, Verdict::Final(_)) {
-                continue;
-            }
-            match &fate {
-                Some(Fate::Refused(refusal)) => self.end_one(*place, plan, Some(Ending::Refused(refusal))),
-                Some(Fate::Cancelled) => self.end_one(*place, plan, Some(Ending::Cancelled)),
-                None => self.end_one(*place, plan, None),
-            }
-        }
         if end.special == Special::Auth {
-            tracing::error!(host = %remote.host, "AUTH at the relay host failed: check login and password");
+            self.report_auth(hop, &end);
+        }
+        let (tls, duration, dot_sent, special) =
+            (end.tls, hop.started.elapsed(), end.dot_sent, end.special);
+        let each = end.answers.into_iter().zip(qualifications);
+        for (place, ((stage, answer), qualification)) in members.iter().zip(each) {
+            let Some(journey) = self.journeys.get_mut(*place) else {
+                continue;
+            };
+            journey.attempts.push(booked(
+                hop,
+                stage,
+                &answer,
+                qualification.clone(),
+                tls.clone(),
+                duration,
+            ));
+            journey.sender = hop.sender.clone();
+            let host = hop.remote.host.clone();
+            journey.last = Some(Last {
+                host,
+                stage,
+                answer,
+                qualification,
+                dot_sent,
+            });
+        }
+        for ((place, verdict), refusal) in members.iter().zip(&mut verdicts).zip(&refusals) {
+            match (refusal, &verdict) {
+                (Some(refusal), _) => {
+                    *verdict = Verdict::Final(Outcome::Failed);
+                    self.end_one(*place, hop.plan, Some(Ending::Refused(refusal)));
+                }
+                (None, Verdict::Final(_)) => {
+                    let gone = (special == Special::Cancelled).then_some(Ending::Cancelled);
+                    self.end_one(*place, hop.plan, gone);
+                }
+                _ => {}
+            }
         }
         verdicts
     }
 
-    /// Ends that are decisions of ours, not answers of the remote.
-    fn fate(&self, plan: &Plan, remote: &Remote, end: &End) -> Option<Fate> {
-        if end.special == Special::Cancelled {
-            return Some(Fate::Cancelled);
-        }
+    /// An operator's error, not the recipient's (ROUTE-42).
+    fn report_auth(&self, hop: &Hop<'_>, end: &End) {
+        let said = end.answers.first().map(|(_, answer)| match answer {
+            RemoteAnswer::Reply(reply) => reply.to_log(),
+            RemoteAnswer::Malformed(what) | RemoteAnswer::Lost(what) => what.clone(),
+        });
+        let text = format!(
+            "error: AUTH at relay host {} failed, check login and password ({}): {}",
+            hop.remote.host,
+            hop.plan.route.rule,
+            said.unwrap_or_default()
+        );
+        tracing::error!("{text}");
+        self.delivery.events.note(Module::RfMta, &text);
+    }
+
+    /// Set where the answer for this member is a decision of ours and no remote's.
+    fn refusal(&self, hop: &Hop<'_>, end: &End, place: usize) -> Option<Refusal> {
+        let recipient = self
+            .journeys
+            .get(place)
+            .and_then(|j| self.submission.recipients.get(j.index))?;
         if end.special == Special::Loop {
-            let domain = self.journeys.first().and_then(|j| self.submission.recipients.get(j.prepared.index));
-            let domain = domain.map(|r| ascii_domain(&r.mailbox)).unwrap_or_default();
-            return Some(Fate::Refused(MxRefusal::Loop.refusal(&domain)));
+            return Some(MxRefusal::Loop.refusal(&recipient.mailbox.ascii_domain()));
         }
+        let host = &hop.remote.host;
         match end.local? {
-            LocalRefusal::ChunkingNotOffered => Some(Fate::Refused(Refusal::new(
+            LocalRefusal::ChunkingNotOffered => Some(Refusal::new(
                 Code::BareLineEnd,
-                format!("bare CR or LF in the message, and {} does not offer CHUNKING", remote.host),
+                format!("bare CR or LF in the message, and {host} does not offer CHUNKING"),
                 "RELAY-18",
-            ))),
-            LocalRefusal::SmtpUtf8NotOffered => Some(Fate::Refused(Refusal::standard(
-                550,
-                format!("5.6.7 X-SMTP-R-API {} does not offer SMTPUTF8", remote.host),
-                "RELAY-28",
-            ))),
-            LocalRefusal::UnsafeAddress => Some(Fate::Refused(Refusal::standard(
-                553,
-                "5.1.3 X-SMTP-R-API address cannot be sent safely",
-                plan.route.rule.clone(),
-            ))),
+            )),
+            LocalRefusal::SmtpUtf8NotOffered => {
+                let text = format!("5.6.7 X-SMTP-R-API {host} does not offer SMTPUTF8");
+                Some(Refusal::standard(550, text, "RELAY-28"))
+            }
+            LocalRefusal::UnsafeAddress => {
+                let sender = hop
+                    .sender
+                    .mailbox()
+                    .is_none_or(|mailbox| is_safe(mailbox.as_str()));
+                let text = match (sender, is_safe(recipient.mailbox.as_str())) {
+                    (false, _) => "5.1.7 X-SMTP-R-API sender address cannot be sent safely",
+                    (_, false) => "5.1.3 X-SMTP-R-API recipient address cannot be sent safely",
+                    _ => return None,
+                };
+                Some(Refusal::standard(553, text, "T-05"))
+            }
         }
     }
 
@@ -342,8 +428,16 @@ impl<'a> Run<'a> {
             NextHop::Mx => String::new(),
         };
         let refusal = match failure {
-            LookupFailure::Temporary(cause) => Refusal::new(Code::DnsFailed, format!("DNS for {host}: {cause}"), "ROUTE-38"),
-            LookupFailure::NoSuchName => Refusal::new(Code::NoConnection, format!("relay host {host} does not exist"), "ROUTE-38"),
+            LookupFailure::Temporary(cause) => Refusal::new(
+                Code::DnsFailed,
+                format!("DNS for {host}: {cause}"),
+                "ROUTE-38",
+            ),
+            LookupFailure::NoSuchName => Refusal::new(
+                Code::NoConnection,
+                format!("relay host {host} does not exist"),
+                "ROUTE-38",
+            ),
         };
         self.end_all(plan, Ending::Refused(&refusal));
     }
@@ -357,11 +451,18 @@ impl<'a> Run<'a> {
     /// Ends one journey: as `ending` says, else as its last attempt says.
     fn end_one(&mut self, place: usize, plan: &Plan, ending: Option<Ending<'_>>) {
         let settings = &self.submission.settings.rfrelay;
-        let manner = Manner { blocktemp: settings.blocktemp, permcode: settings.permcode };
-        let received = self.submission.received;
-        let Some(journey) = self.journeys.get_mut(place) else { return };
-        let Some(recipient) = self.submission.recipients.get(journey.prepared.index) else { return };
-        let next_hop = next_hop_name(plan, journey.prepared);
+        let manner = Manner {
+            blocktemp: settings.blocktemp,
+            permcode: settings.permcode,
+        };
+        let duration = elapsed(self.submission);
+        let Some(journey) = self.journeys.get_mut(place) else {
+            return;
+        };
+        let Some(recipient) = self.submission.recipients.get(journey.index) else {
+            return;
+        };
+        let next_hop = next_hop_name(plan, &journey.prepared);
         let ending = match (&ending, &journey.last) {
             (Some(ending), _) => *ending,
             (None, Some(last)) => last.ending(),
@@ -377,19 +478,45 @@ impl<'a> Run<'a> {
             route: Some(plan.route.rule.clone()),
             sender: journey.sender.clone(),
             attempts: std::mem::take(&mut journey.attempts),
-            duration: received.elapsed(),
+            duration,
         });
     }
 
     fn finish(self) -> Vec<(usize, Settled)> {
-        let ends = self.journeys.into_iter().map(|journey| (journey.prepared.index, journey.end));
-        ends.filter_map(|(index, end)| Some((index, end?))).collect()
+        let ends = self
+            .journeys
+            .into_iter()
+            .map(|journey| (journey.index, journey.end));
+        ends.filter_map(|(index, end)| Some((index, end?)))
+            .collect()
     }
 }
 
-enum Fate {
-    Cancelled,
-    Refused(Refusal),
+/// What is remembered of an attempt.
+fn booked(
+    hop: &Hop<'_>,
+    stage: Stage,
+    answer: &RemoteAnswer,
+    qualification: Option<Qualification>,
+    tls: Option<String>,
+    duration: Duration,
+) -> Attempt {
+    let (reply, failure) = match answer {
+        RemoteAnswer::Reply(reply) => (Some(reply.clone()), None),
+        RemoteAnswer::Malformed(what) => (None, Some(format!("malformed reply: {what}"))),
+        RemoteAnswer::Lost(why) => (None, Some(why.clone())),
+    };
+    Attempt {
+        hop: hop.number,
+        outbound: hop.outbound.clone(),
+        remote: hop.remote.clone(),
+        stage,
+        reply,
+        failure,
+        qualification,
+        tls,
+        duration,
+    }
 }
 
 impl Last {

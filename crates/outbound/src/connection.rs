@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use galerne_smtp::client::{ClientEvent, ClientSession};
+use galerne_smtp::client::{ClientEvent, ClientSession, Transaction};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 
@@ -57,12 +57,35 @@ pub struct Connection {
     /// Protocol and cipher, once encrypted.
     pub tls: Option<String>,
     out: Vec<u8>,
+    /// How much of `out` the stream has taken.
+    taken: usize,
+    /// The end of a content stands in `out`.
+    end_put: bool,
+    /// The stream failed before it had taken all of `out`.
+    cut_off: bool,
+}
+
+/// Whether to go on sending when the remote says something meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenHeard {
+    GoOn,
+    /// Nothing was asked: what comes can only be a refusal.
+    Stop,
 }
 
 impl Connection {
     /// A session that has not yet read the greeting.
     pub fn new(key: Key, session: ClientSession, stream: BoxStream, tls: Option<String>) -> Self {
-        Connection { key, session, stream, tls, out: Vec::new() }
+        Connection {
+            key,
+            session,
+            stream,
+            tls,
+            out: Vec::new(),
+            taken: 0,
+            end_put: false,
+            cut_off: false,
+        }
     }
 
     /// Lets the state machine go on until it wants more than input and output. At `deadline` the
@@ -76,12 +99,7 @@ impl Connection {
             if !matches!(event, ClientEvent::NeedInput) {
                 return event;
             }
-            match timeout_at(deadline, self.read()).await {
-                Err(_) => self.session.lost("timed out"),
-                Ok(Err(error)) => self.session.lost(&plain(&error)),
-                Ok(Ok(0)) => self.session.lost("connection closed by the remote"),
-                Ok(Ok(_)) => {}
-            }
+            self.wait_for_input(deadline).await;
         }
     }
 
@@ -93,6 +111,7 @@ impl Connection {
     /// Ends the content in the output buffer.
     pub fn put_end(&mut self) {
         self.session.content_end(&mut self.out);
+        self.end_put = true;
     }
 
     /// Octets waiting in the output buffer.
@@ -100,27 +119,84 @@ impl Connection {
         self.out.len()
     }
 
+    /// Whether the end of the content has left us, as far as we can tell: there is no way back.
+    pub fn end_is_out(&self) -> bool {
+        self.end_put && !self.cut_off && self.taken == self.out.len()
+    }
+
+    /// Begins a transaction.
+    pub fn start(&mut self, transaction: Transaction) {
+        (self.end_put, self.cut_off) = (false, false);
+        self.session.start(transaction);
+    }
+
     /// Writes what waits. A failure makes the session lost, after a look whether the remote has
-    /// said why; the state machine then tells.
+    /// said why; the state machine then tells. May be cancelled, and called again.
     pub async fn flush(&mut self, deadline: Instant) {
-        let out = std::mem::take(&mut self.out);
-        let written = timeout_at(deadline, async {
-            self.stream.write_all(&out).await?;
-            self.stream.flush().await
-        });
-        let why = match written.await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(plain(&error)),
-            Err(_) => Some("timed out while sending".to_owned()),
+        self.send(deadline, WhenHeard::GoOn).await;
+    }
+
+    /// As `flush`, hearing the remote while it does not take more. Gives whether all was sent.
+    pub async fn send(&mut self, deadline: Instant, when_heard: WhenHeard) -> bool {
+        let sent = timeout_at(deadline, poll_fn(|cx| self.poll_send(cx, when_heard))).await;
+        let (all, why) = match sent {
+            Ok(Ok(all)) => (all, None),
+            Ok(Err(error)) => (false, Some(plain(&error))),
+            Err(_) => (false, Some("timed out while sending".to_owned())),
         };
-        self.out = out;
+        self.cut_off |= self.taken < self.out.len();
         self.out.clear();
+        self.taken = 0;
         if self.out.capacity() > KEEP_BUFFER {
             self.out = Vec::new();
         }
         if let Some(why) = why {
             self.peek().await;
             self.session.lost(&why);
+        }
+        all
+    }
+
+    /// Gives whether all was written; not, when something was heard instead.
+    fn poll_send(&mut self, cx: &mut Context<'_>, when_heard: WhenHeard) -> Poll<io::Result<bool>> {
+        while let Some(rest) = self.out.get(self.taken..).filter(|rest| !rest.is_empty()) {
+            match self.stream.as_mut().poll_write(cx, rest) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(taken)) => self.taken += taken,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    // A remote that has refused takes no more, and may wait for us to hear it.
+                    let session = &mut self.session;
+                    let heard =
+                        ready!(read_scratch(&mut self.stream, cx, |octets| session.input(octets)))?;
+                    if heard == 0 {
+                        return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                    }
+                    if when_heard == WhenHeard::Stop {
+                        return Poll::Ready(Ok(false));
+                    }
+                }
+            }
+        }
+        self.stream.as_mut().poll_flush(cx).map_ok(|()| true)
+    }
+
+    /// Waits for the rest of a refusal that began while the content was being sent.
+    pub async fn hear_out(&mut self, deadline: Instant) -> ClientEvent {
+        loop {
+            match self.session.poll(&mut self.out) {
+                ClientEvent::SendContent => self.wait_for_input(deadline).await,
+                event => return event,
+            }
+        }
+    }
+
+    async fn wait_for_input(&mut self, deadline: Instant) {
+        match timeout_at(deadline, self.read()).await {
+            Err(_) => self.session.lost("timed out"),
+            Ok(Err(error)) => self.session.lost(&plain(&error)),
+            Ok(Ok(0)) => self.session.lost("connection closed by the remote"),
+            Ok(Ok(_)) => {}
         }
     }
 
@@ -134,24 +210,18 @@ impl Connection {
 
     /// Whether an idle session still stands: nothing to read, not closed.
     pub async fn is_alive(&mut self) -> bool {
-        poll_fn(|cx| {
-            Poll::Ready(match read_scratch(&mut self.stream, cx, |_| ()) {
-                Poll::Pending => true,
-                Poll::Ready(_) => false,
-            })
-        })
-        .await
+        poll_fn(|cx| Poll::Ready(read_scratch(&mut self.stream, cx, |_| ()).is_pending())).await
     }
 
-    /// Takes what can be read without waiting.
-    async fn peek(&mut self) {
+    /// Takes what can be read without waiting; gives whether there was something.
+    pub async fn peek(&mut self) -> bool {
         let session = &mut self.session;
         let stream = &mut self.stream;
         poll_fn(|cx| {
-            let _ = read_scratch(stream, cx, |octets| session.input(octets));
-            Poll::Ready(())
+            let heard = read_scratch(stream, cx, |octets| session.input(octets));
+            Poll::Ready(matches!(heard, Poll::Ready(Ok(length)) if length > 0))
         })
-        .await;
+        .await
     }
 
     async fn read(&mut self) -> io::Result<usize> {
@@ -162,7 +232,11 @@ impl Connection {
 }
 
 /// Reads once into the thread's scratch buffer and hands over what came.
-fn read_scratch(stream: &mut BoxStream, cx: &mut Context<'_>, take: impl FnOnce(&[u8])) -> Poll<io::Result<usize>> {
+fn read_scratch(
+    stream: &mut BoxStream,
+    cx: &mut Context<'_>,
+    take: impl FnOnce(&[u8]),
+) -> Poll<io::Result<usize>> {
     SCRATCH.with_borrow_mut(|scratch| {
         let mut buffer = ReadBuf::new(scratch);
         ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
@@ -182,8 +256,15 @@ pub fn plain(error: &io::Error) -> String {
         io::ErrorKind::ConnectionAborted => "connection aborted".into(),
         io::ErrorKind::BrokenPipe => "connection closed by the remote".into(),
         io::ErrorKind::TimedOut => "timed out".into(),
-        io::ErrorKind::UnexpectedEof => "connection closed by the remote".into(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::WriteZero => {
+            "connection closed by the remote".into()
+        }
         io::ErrorKind::AddrNotAvailable => "the outbound address is not on this host".into(),
-        _ => error.to_string().chars().filter(|c| !c.is_control()).take(120).collect(),
+        _ => error
+            .to_string()
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(120)
+            .collect(),
     }
 }

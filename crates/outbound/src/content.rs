@@ -5,14 +5,31 @@ use std::ops::Range;
 use galerne_core::content::Spill;
 
 use crate::attempt::Order;
-use crate::connection::Connection;
+use crate::connection::{Connection, WhenHeard};
 
 /// How much of a spilled message is read and encoded at a time.
 const CHUNK: usize = 256 * 1024;
+/// The end of a message larger than this is sent once the remote has taken the rest.
+const AT_ONCE: usize = 64 * 1024;
 
-/// Sends the content and the final dot. A failure leaves the session lost; it will say so.
-pub async fn send_content(order: &Order<'_>, connection: &mut Connection) {
+/// How far the content came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// Up to and with its end, or the session is lost: it will say so.
+    All,
+    /// The remote said something before the end, which can only be a refusal.
+    Interrupted,
+}
+
+/// Sends the content and its end.
+pub async fn send_content(order: &Order<'_>, connection: &mut Connection) -> Sent {
     let submission = order.submission;
+    // Chunks are answered one by one; to DATA nothing is to be said before its end.
+    let when_heard = if submission.needs_chunking {
+        WhenHeard::GoOn
+    } else {
+        WhenHeard::Stop
+    };
     if !submission.patch.prefix.is_empty() {
         connection.put(&submission.patch.prefix);
     }
@@ -25,7 +42,9 @@ pub async fn send_content(order: &Order<'_>, connection: &mut Connection) {
     if let Some(spill) = &submission.content.spill {
         let mut offset = 0;
         while offset < spill.len() {
-            connection.flush(order.deadline).await;
+            if !connection.send(order.deadline, when_heard).await {
+                return Sent::Interrupted;
+            }
             match read_chunk(spill.clone(), offset).await {
                 Ok(chunk) if !chunk.is_empty() => {
                     offset += chunk.len() as u64;
@@ -34,14 +53,24 @@ pub async fn send_content(order: &Order<'_>, connection: &mut Connection) {
                 _ => {
                     // Our own disk failed: the remote must not take a part for the whole.
                     tracing::error!(message_id = %submission.message_id, "temporary file of a message cannot be read");
-                    connection.session.lost("local error: the message could not be read");
-                    return;
+                    connection
+                        .session
+                        .lost("local error: the message could not be read");
+                    return Sent::Interrupted;
                 }
             }
         }
     }
+    if connection.waiting() > AT_ONCE && !connection.send(order.deadline, when_heard).await {
+        return Sent::Interrupted;
+    }
+    // What was said before the end is no answer to it.
+    if when_heard == WhenHeard::Stop && connection.peek().await {
+        return Sent::Interrupted;
+    }
     connection.put_end();
     connection.flush(order.deadline).await;
+    Sent::All
 }
 
 async fn read_chunk(spill: std::sync::Arc<dyn Spill>, offset: u64) -> std::io::Result<Vec<u8>> {
@@ -56,10 +85,16 @@ async fn read_chunk(spill: std::sync::Arc<dyn Spill>, offset: u64) -> std::io::R
 }
 
 /// What is left of `0..length` without the cuts.
-fn kept(length: usize, cuts: &[Range<usize>]) -> impl Iterator<Item = Range<usize>> {
+pub fn kept(length: usize, cuts: &[Range<usize>]) -> impl Iterator<Item = Range<usize>> {
     let starts = std::iter::once(0).chain(cuts.iter().map(|cut| cut.end));
-    let ends = cuts.iter().map(|cut| cut.start).chain(std::iter::once(length));
-    starts.zip(ends).map(|(start, end)| start..end).filter(|range| range.start < range.end)
+    let ends = cuts
+        .iter()
+        .map(|cut| cut.start)
+        .chain(std::iter::once(length));
+    starts
+        .zip(ends)
+        .map(|(start, end)| start..end)
+        .filter(|range| range.start < range.end)
 }
 
 #[cfg(test)]

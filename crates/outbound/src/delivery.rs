@@ -19,7 +19,7 @@ use crate::cancel::{Cancel, Cancelled};
 use crate::dial::Dial;
 use crate::memory::TimedOut;
 use crate::pool::Pool;
-use crate::prepare::{Prepared, prepare};
+use crate::prepare::{Prepared, Unprepared, prepare};
 use crate::settle;
 use crate::tls::ClientTls;
 
@@ -61,7 +61,10 @@ impl Delivery {
     /// Ready to deliver. The caller spawns `Pool::sweep` for `pool()`.
     pub fn new(world: World, edge: Edge) -> Arc<Self> {
         Arc::new(Delivery {
-            tools: Tools { dial: world.dial, pool: Arc::default() },
+            tools: Tools {
+                dial: world.dial,
+                pool: Arc::default(),
+            },
             lists: world.lists,
             book: world.book,
             events: world.events,
@@ -80,7 +83,10 @@ impl Delivery {
 
     /// What is in force now.
     pub fn edge(&self) -> Edge {
-        self.edge.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.edge
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// New settings came into force. Attempts under way go on as they began.
@@ -113,49 +119,82 @@ impl Delivery {
     }
 
     /// All recipients, each until its outcome.
-    async fn deliver_all(&self, submission: &Submission, cancelled: Cancelled) -> Vec<Settled> {
+    async fn deliver_all(&self, submission: &Submission, mut cancelled: Cancelled) -> Vec<Settled> {
         let count = submission.recipients.len();
-        let found = if count == 1 {
-            vec![prepare(self, submission, 0).await]
-        } else {
-            join_all((0..count).map(|index| prepare(self, submission, index))).await
+        let found = tokio::select! {
+            biased;
+            found = self.prepare_all(submission) => found,
+            () = cancelled.wait() => return (0..count).map(|i| settle::cancelled(submission, i)).collect(),
         };
         let mut settled: Vec<Option<Settled>> = (0..count).map(|_| None).collect();
-        let mut ready: Vec<Prepared> = Vec::with_capacity(count);
+        let mut ready: Vec<(usize, Arc<Prepared>)> = Vec::with_capacity(count);
         for (index, result) in found.into_iter().enumerate() {
-            match result {
-                Ok(prepared) => ready.push(prepared),
-                Err(unprepared) => {
-                    if let Some(place) = settled.get_mut(index) {
-                        *place = Some(settle::unprepared(submission, index, unprepared));
-                    }
+            match (result, settled.get_mut(index)) {
+                (Ok(prepared), _) => ready.push((index, prepared)),
+                (Err(why), Some(place)) => {
+                    *place = Some(settle::unprepared(submission, index, &why))
                 }
+                (Err(_), None) => {}
             }
         }
         let planned: Vec<Planned<'_>> = ready
             .iter()
-            .filter_map(|p| Some(Planned { plan: p.plans.first()?, next_hop_key: &p.key }))
+            .map(|(_, p)| Planned {
+                plans: &p.plans,
+                exchangers: &p.exchangers,
+            })
             .collect();
-        let bundles = bundle::bundles(&planned);
-        let members = |bundle: &[usize]| bundle.iter().filter_map(|&i| ready.get(i)).collect::<Vec<_>>();
-        let ended = match bundles.as_slice() {
-            [only] => vec![run_bundle(self, submission, members(only), cancelled).await],
-            several => {
-                join_all(several.iter().map(|b| run_bundle(self, submission, members(b), cancelled.clone()))).await
-            }
-        };
-        for (index, end) in ended.into_iter().flatten() {
+        let bundles = bundle::bundles(&planned).into_iter().map(|members| {
+            let members = members.into_iter().filter_map(|i| ready.get(i).cloned());
+            run_bundle(self, submission, members.collect(), cancelled.clone())
+        });
+        for (index, end) in join_all(bundles).await.into_iter().flatten() {
             if let Some(place) = settled.get_mut(index) {
                 *place = Some(end);
             }
         }
         let each = settled.into_iter().enumerate();
-        each.map(|(index, end)| end.unwrap_or_else(|| settle::internal_error(submission, index))).collect()
+        each.map(|(index, end)| end.unwrap_or_else(|| settle::internal_error(submission, index)))
+            .collect()
+    }
+
+    /// What is decided before the first attempt, for each recipient; once for each domain.
+    async fn prepare_all(
+        &self,
+        submission: &Submission,
+    ) -> Vec<Result<Arc<Prepared>, Arc<Unprepared>>> {
+        let domains: Vec<String> = submission
+            .recipients
+            .iter()
+            .map(|r| r.mailbox.ascii_domain().into_owned())
+            .collect();
+        let mut different: Vec<&str> = domains.iter().map(String::as_str).collect();
+        different.sort_unstable();
+        different.dedup();
+        let found = join_all(
+            different
+                .iter()
+                .map(|domain| prepare(self, submission, domain)),
+        )
+        .await;
+        let found: Vec<_> = found
+            .into_iter()
+            .map(|f| f.map(Arc::new).map_err(Arc::new))
+            .collect();
+        let of_domain = |domain: &String| {
+            let place = different.binary_search(&domain.as_str()).ok()?;
+            found.get(place).cloned()
+        };
+        domains.iter().filter_map(of_domain).collect()
     }
 }
 
 impl DeliverNow for Delivery {
-    fn deliver<'a>(&'a self, submission: Arc<Submission>, mut client_gone: BoxFuture<'a, ()>) -> BoxFuture<'a, Answer> {
+    fn deliver<'a>(
+        &'a self,
+        submission: Arc<Submission>,
+        mut client_gone: BoxFuture<'a, ()>,
+    ) -> BoxFuture<'a, Answer> {
         Box::pin(async move {
             let (cancel, cancelled) = Cancel::new();
             let settled = {

@@ -1,16 +1,20 @@
 //! The notification of a mixed result (RELAY-20), delivered in the session, before the reply.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use galerne_core::content::{Content, Patch};
 use galerne_core::directive::Directive;
 use galerne_core::model::{Client, Outcome, Recipient, Ret, Sender, Settled, Submission};
+use galerne_core::notification::{Occasion, is_due};
+use galerne_core::plan::{Asked, timeout};
 use galerne_core::ports::DeliverNow;
 use galerne_mail::dsn::{Action, Report, ReportedRecipient, Returned, build};
 use galerne_smtp::{Mailbox, ReversePath};
 
+use crate::content::kept;
 use crate::delivery::Delivery;
+use crate::settle::elapsed;
 
 /// How much of a message comes back at most with RET=FULL; beyond, only its header.
 const MOST_RETURNED: usize = 256 * 1024;
@@ -26,21 +30,30 @@ pub async fn notify(
     submission: &Arc<Submission>,
     failed: &[(usize, &Settled)],
 ) -> Result<(), Undelivered> {
-    let ReversePath::Mailbox(sender) = &submission.sender.path else { return Ok(()) };
-    if submission.is_dsn {
+    let ReversePath::Mailbox(sender) = &submission.sender.path else {
         return Ok(());
-    }
+    };
+    let is_due = |recipient: &Recipient| {
+        is_due(
+            Occasion::Failure,
+            &submission.sender.path,
+            submission.is_dsn,
+            recipient.notify,
+        )
+    };
     let reported: Vec<ReportedRecipient> = failed
         .iter()
         .filter_map(|&(index, settled)| Some((submission.recipients.get(index)?, settled)))
-        .filter(|(recipient, _)| recipient.notify.is_none_or(|notify| notify.failure))
+        .filter(|(recipient, _)| is_due(recipient))
         .map(|(recipient, settled)| report(recipient, settled))
         .collect();
     if reported.is_empty() {
         return Ok(());
     }
     let message = Arc::new(submission_of(submission, sender, &reported));
-    let answer = delivery.deliver(message, Box::pin(std::future::pending())).await;
+    let answer = delivery
+        .deliver(message, Box::pin(std::future::pending()))
+        .await;
     match answer.settled.first().map(|end| &end.outcome) {
         Some(Outcome::Delivered) => Ok(()),
         _ => {
@@ -63,11 +76,15 @@ fn report(recipient: &Recipient, settled: &Settled) -> ReportedRecipient {
     }
 }
 
-fn submission_of(original: &Arc<Submission>, sender: &Mailbox, reported: &[ReportedRecipient]) -> Submission {
+fn submission_of(
+    original: &Arc<Submission>,
+    sender: &Mailbox,
+    reported: &[ReportedRecipient],
+) -> Submission {
     let settings = &original.settings;
     let memory = &original.content.memory;
     let whole = original.content.spill.is_none() && memory.len() <= MOST_RETURNED;
-    let header = galerne_core::dsn::header_of(memory);
+    let kept = without_directive(original);
     let report = Report {
         id: &format!("{}-dsn", original.message_id),
         reporting_mta: &settings.hostname,
@@ -78,31 +95,63 @@ fn submission_of(original: &Arc<Submission>, sender: &Mailbox, reported: &[Repor
         now: SystemTime::now(),
         recipients: reported,
         returned: match original.sender.ret {
-            Some(Ret::Full) if whole => Returned::Full(memory),
-            _ => Returned::Headers(header),
+            Some(Ret::Full) if whole => Returned::Full(&kept),
+            _ => Returned::Headers(galerne_core::dsn::header_of(&kept)),
         },
     };
+    let content = build(&report);
     Submission {
         message_id: format!("{}-dsn", original.message_id),
         settings: settings.clone(),
-        client: Client { account: None, login: None, ..original.client.clone() },
+        client: Client {
+            account: None,
+            login: None,
+            ..original.client.clone()
+        },
         sender: Sender {
             path: ReversePath::Null,
             ret: None,
             envid: None,
-            eight_bit: !memory.is_ascii(),
+            eight_bit: !content.is_ascii(),
             smtputf8: !sender.is_ascii(),
         },
-        recipients: vec![Recipient { mailbox: sender.clone(), notify: None, orcpt: None }],
-        content: Content::in_memory(build(&report)),
+        recipients: vec![Recipient {
+            mailbox: sender.clone(),
+            notify: None,
+            orcpt: None,
+        }],
+        content: Content::in_memory(content),
         patch: Patch::default(),
-        directive: Directive::default(),
+        directive: Directive {
+            timeout: Some(time_left(original)),
+            ..Directive::default()
+        },
         header_from: None,
         reference: original.reference.clone(),
-        received: Instant::now(),
+        received: original.received,
         received_at: SystemTime::now(),
         prdr: false,
         needs_chunking: false,
         is_dsn: true,
     }
+}
+
+/// The timeout of the notification, counted from the client's end of data like that of the
+/// message: the client still waits, and must not be kept until it gives up.
+fn time_left(original: &Submission) -> Duration {
+    let nobody = Directive::default();
+    let asked = Asked {
+        account: None,
+        directive: &nobody,
+        sender: &ReversePath::Null,
+        header_from: None,
+    };
+    elapsed(original) + timeout(&original.settings, &asked)
+}
+
+/// The content in memory as the recipients were to have it: what was meant for us is left out.
+fn without_directive(original: &Submission) -> Vec<u8> {
+    let memory = &original.content.memory;
+    let pieces = kept(memory.len(), &original.patch.cuts).filter_map(|range| memory.get(range));
+    pieces.collect::<Vec<_>>().concat()
 }

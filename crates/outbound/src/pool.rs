@@ -53,7 +53,10 @@ impl Pool {
 
     /// How many are idle.
     pub fn len(&self) -> usize {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).count
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .count
     }
 
     /// Whether none is idle.
@@ -67,7 +70,10 @@ impl Pool {
         let mut gone = Vec::new();
         idle.sessions.retain(|_, list| {
             // Oldest first: sessions are taken and put at the end.
-            let old = list.iter().take_while(|(since, _)| *since <= before).count();
+            let old = list
+                .iter()
+                .take_while(|(since, _)| *since <= before)
+                .count();
             gone.extend(list.drain(..old).map(|(_, connection)| connection));
             !list.is_empty()
         });
@@ -83,7 +89,9 @@ impl Pool {
         loop {
             tick.tick().await;
             let Some(pool) = pool.upgrade() else { return };
-            let Some(before) = Instant::now().checked_sub(idle()) else { continue };
+            let Some(before) = Instant::now().checked_sub(idle()) else {
+                continue;
+            };
             for connection in pool.expired(before) {
                 tokio::spawn(quit(connection));
             }

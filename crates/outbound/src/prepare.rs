@@ -9,8 +9,9 @@ use galerne_core::model::{NextHop, Plan, Remote, Submission};
 use galerne_core::plan::{self, Asked};
 use galerne_core::refusal::Refusal;
 use galerne_core::settings::{Group, RelayHost};
-use galerne_dns::{Destination, DestinationFailure, LookupFailure, find_destination, host_addresses};
-use galerne_smtp::Mailbox;
+use galerne_dns::{
+    Destination, DestinationFailure, LookupFailure, find_destination, host_addresses,
+};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::delivery::Delivery;
@@ -18,82 +19,108 @@ use crate::delivery::Delivery;
 /// Longest pause between two lookups of the same name.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// A recipient that is ready to be tried.
+/// A recipient domain that is ready to be tried.
 pub struct Prepared {
-    pub index: usize,
     /// In order of preference; never empty.
     pub plans: Vec<Plan>,
     /// The MX of the domain, when they were looked up.
     pub destination: Option<Destination>,
-    /// What names the next hop, for bundling.
-    pub key: String,
+    /// What names the MX, for bundling: equal words, equal hosts.
+    pub exchangers: String,
 }
 
-/// A recipient that cannot be tried.
+/// A recipient domain that cannot be tried.
 pub enum Unprepared {
-    Refused { refusal: Refusal, group: Option<Arc<Group>> },
+    Refused {
+        refusal: Refusal,
+        group: Option<Arc<Group>>,
+    },
     /// No name server answered in time.
     DnsFailed { domain: String },
 }
 
-/// Decides everything that is decided before the first attempt.
-pub async fn prepare(delivery: &Delivery, submission: &Submission, index: usize) -> Result<Prepared, Unprepared> {
+/// Decides everything that is decided before the first attempt for the recipients of one domain.
+pub async fn prepare(
+    delivery: &Delivery,
+    submission: &Submission,
+    domain: &str,
+) -> Result<Prepared, Unprepared> {
     let refused = |refusal, group| Unprepared::Refused { refusal, group };
     let settings = &submission.settings;
-    let Some(recipient) = submission.recipients.get(index) else {
-        let refusal = Refusal::standard(451, "4.3.0 internal error", "prepare");
-        return Err(refused(refusal, None));
-    };
     let asked = Asked {
         account: submission.client.account.as_deref(),
         directive: &submission.directive,
         sender: &submission.sender.path,
         header_from: submission.header_from.as_ref(),
     };
-    let domain = ascii_domain(&recipient.mailbox);
-    if let Some(group) = settings.groups.relay_group(&domain) {
+    if let Some(group) = settings.groups.relay_group(domain) {
         let group = group.clone();
-        let plans = plan::plans(settings, &asked, &group, &domain).map_err(|r| refused(r, Some(group)))?;
-        return Ok(prepared(index, plans, None, &domain));
+        let plans =
+            plan::plans(settings, &asked, &group, domain).map_err(|r| refused(r, Some(group)))?;
+        return Ok(prepared(plans, None));
     }
     if !plan::needs_group(asked.account, asked.directive) {
         let group = settings.catch_all.clone();
-        let plans = plan::plans(settings, &asked, &group, &domain).map_err(|r| refused(r, None))?;
-        return Ok(prepared(index, plans, None, &domain));
+        let plans = plan::plans(settings, &asked, &group, domain).map_err(|r| refused(r, None))?;
+        return Ok(prepared(plans, None));
     }
     let timeout = plan::timeout(settings, &asked);
     let deadline = Instant::from_std(submission.received) + timeout;
-    let destination = lookup(delivery, submission, &domain, deadline).await;
-    let names = destination.as_ref().ok().map(|found| &found.names).filter(|names| !names.is_empty());
-    let hosts: Option<Vec<&str>> = names.map(|names| names.iter().map(|(_, host)| &**host).collect());
-    let detected = settings.groups.detect(&domain, hosts.as_deref());
+    let destination = lookup(delivery, submission, domain, deadline).await;
+    let names = destination
+        .as_ref()
+        .ok()
+        .map(|found| &found.names)
+        .filter(|names| !names.is_empty());
+    let hosts: Option<Vec<&str>> =
+        names.map(|names| names.iter().map(|(_, host)| &**host).collect());
+    let detected = settings.groups.detect(domain, hosts.as_deref());
     let group = detected.group;
     if detected.learned_alias {
-        delivery.book.alias(&group.name, &domain);
+        delivery.book.alias(&group.name, domain);
     }
-    let plans = plan::plans(settings, &asked, &group, &domain).map_err(|r| refused(r, Some(group.clone())))?;
-    let by_mx = plans.iter().any(|plan| matches!(plan.route.next_hop, NextHop::Mx));
+    let plans = plan::plans(settings, &asked, &group, domain)
+        .map_err(|r| refused(r, Some(group.clone())))?;
+    let by_mx = plans
+        .iter()
+        .any(|plan| matches!(plan.route.next_hop, NextHop::Mx));
     let destination = match destination {
         Ok(destination) => {
             record_mx(delivery, &group, &destination);
             Some(destination)
         }
         Err(_) if !by_mx => None,
-        Err(DestinationFailure::Refused(why)) => return Err(refused(why.refusal(&domain), Some(group))),
-        Err(DestinationFailure::Temporary(_)) => return Err(Unprepared::DnsFailed { domain }),
+        Err(DestinationFailure::Refused(why)) => {
+            return Err(refused(why.refusal(domain), Some(group)));
+        }
+        Err(DestinationFailure::Temporary(_)) => {
+            return Err(Unprepared::DnsFailed {
+                domain: domain.to_owned(),
+            });
+        }
     };
-    Ok(prepared(index, plans, destination, &domain))
+    Ok(prepared(plans, destination))
 }
 
-fn prepared(index: usize, plans: Vec<Plan>, destination: Option<Destination>, domain: &str) -> Prepared {
-    let key = match plans.first().map(|plan| &plan.route.next_hop) {
-        Some(NextHop::Host(host)) => format!("@{}", host.name),
-        _ => match &destination {
-            Some(found) => found.hosts.iter().map(|(preference, host, _)| format!("{preference} {host} ")).collect(),
-            None => domain.to_owned(),
-        },
-    };
-    Prepared { index, plans, destination, key }
+fn prepared(plans: Vec<Plan>, destination: Option<Destination>) -> Prepared {
+    let by_mx = plans
+        .iter()
+        .any(|plan| matches!(plan.route.next_hop, NextHop::Mx));
+    let hosts = destination
+        .iter()
+        .filter(|_| by_mx)
+        .flat_map(|found| &found.hosts);
+    // Hosts of equal preference come in random order.
+    let mut names: Vec<String> = hosts
+        .map(|(preference, host, _)| format!("{preference} {host}"))
+        .collect();
+    names.sort_unstable();
+    let exchangers = names.join(" ");
+    Prepared {
+        plans,
+        destination,
+        exchangers,
+    }
 }
 
 fn record_mx(delivery: &Delivery, group: &Group, destination: &Destination) {
@@ -121,9 +148,17 @@ async fn lookup(
     let mut entropy = delivery.entropy();
     let mut pause = Duration::from_millis(500);
     loop {
-        let found = timeout_at(deadline, find_destination(&*resolver, name, settings.own(), &mut entropy)).await;
+        let found = timeout_at(
+            deadline,
+            find_destination(&*resolver, name, settings.own(), &mut entropy),
+        )
+        .await;
         let failure = match found {
-            Err(_) => return Err(DestinationFailure::Temporary("the name servers do not answer".into())),
+            Err(_) => {
+                return Err(DestinationFailure::Temporary(
+                    "the name servers do not answer".into(),
+                ));
+            }
             Ok(Err(failure @ DestinationFailure::Temporary(_))) => failure,
             Ok(settled) => return settled,
         };
@@ -148,9 +183,14 @@ pub async fn remotes(
     match &plan.route.next_hop {
         NextHop::Mx => {
             let port = submission.settings.rfmta.mxport;
-            let hosts = destination.map(|found| found.hosts.as_slice()).unwrap_or_default();
+            let hosts = destination
+                .map(|found| found.hosts.as_slice())
+                .unwrap_or_default();
             let each = hosts.iter().flat_map(|(_, host, addresses)| {
-                addresses.iter().map(|address| Remote { host: host.clone(), address: SocketAddr::new(*address, port) })
+                addresses.iter().map(|address| Remote {
+                    host: host.clone(),
+                    address: SocketAddr::new(*address, port),
+                })
             });
             Ok(each.collect())
         }
@@ -158,15 +198,26 @@ pub async fn remotes(
     }
 }
 
-async fn relay_remotes(delivery: &Delivery, host: &RelayHost, deadline: Instant) -> Result<Vec<Remote>, LookupFailure> {
+async fn relay_remotes(
+    delivery: &Delivery,
+    host: &RelayHost,
+    deadline: Instant,
+) -> Result<Vec<Remote>, LookupFailure> {
     let resolver = delivery.edge().resolver;
     let mut pause = Duration::from_millis(500);
     loop {
         let failure = match timeout_at(deadline, host_addresses(&*resolver, &host.host)).await {
-            Err(_) => return Err(LookupFailure::Temporary("the name servers do not answer".into())),
+            Err(_) => {
+                return Err(LookupFailure::Temporary(
+                    "the name servers do not answer".into(),
+                ));
+            }
             Ok(Ok(addresses)) => {
                 let name: Arc<str> = host.host.as_str().into();
-                let remote = |address| Remote { host: name.clone(), address: SocketAddr::new(address, host.port) };
+                let remote = |address| Remote {
+                    host: name.clone(),
+                    address: SocketAddr::new(address, host.port),
+                };
                 return Ok(addresses.into_iter().map(remote).collect());
             }
             Ok(Err(LookupFailure::NoSuchName)) => return Err(LookupFailure::NoSuchName),
@@ -179,9 +230,4 @@ async fn relay_remotes(delivery: &Delivery, host: &RelayHost, deadline: Instant)
         sleep_until(again).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-}
-
-/// The domain of an address as name servers know it.
-pub fn ascii_domain(mailbox: &Mailbox) -> String {
-    mailbox.ascii_domain().into_owned()
 }

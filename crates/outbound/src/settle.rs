@@ -1,6 +1,7 @@
 //! Where every delivery ends, and nowhere else: events, lists, notifications, the combined reply.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use galerne_core::answer::{Ending, Manner, combine, conclude, without_dsn};
 use galerne_core::model::{Answer, Attempt, Class, Outcome, Settled, Submission};
@@ -17,7 +18,11 @@ use crate::prepare::Unprepared;
 const HARD_LIST: &str = "rfhard";
 
 /// Books all ends of one message and makes the answer for the client.
-pub async fn settle(delivery: &Delivery, submission: &Arc<Submission>, settled: Vec<Settled>) -> Answer {
+pub async fn settle(
+    delivery: &Delivery,
+    submission: &Arc<Submission>,
+    settled: Vec<Settled>,
+) -> Answer {
     for end in &settled {
         enrich_list(delivery, end);
         record_unknown(delivery, submission, end);
@@ -25,7 +30,11 @@ pub async fn settle(delivery: &Delivery, submission: &Arc<Submission>, settled: 
     let combined = combine(&settled);
     let mut reply = combined.reply;
     if !submission.prdr && !combined.dsn_for.is_empty() {
-        let failed: Vec<_> = combined.dsn_for.iter().filter_map(|&i| Some((i, settled.get(i)?))).collect();
+        let failed: Vec<_> = combined
+            .dsn_for
+            .iter()
+            .filter_map(|&i| Some((i, settled.get(i)?)))
+            .collect();
         // A notification that this rule needs is delivered before the 250 (RELAY-20).
         if notify::notify(delivery, submission, &failed).await.is_err() {
             reply = without_dsn(&settled);
@@ -41,10 +50,19 @@ fn enrich_list(delivery: &Delivery, end: &Settled) {
     if end.outcome != Outcome::Failed {
         return;
     }
-    let Some(qualification) = end.last_attempt().and_then(|attempt| attempt.qualification.as_ref()) else { return };
+    let Some(qualification) = end
+        .last_attempt()
+        .and_then(|attempt| attempt.qualification.as_ref())
+    else {
+        return;
+    };
     if qualification.class == Class::Hard {
         let reason = end.reply.to_log();
-        let entry = ListEntry { email: end.recipient.as_str().to_owned(), source: "mta", reason };
+        let entry = ListEntry {
+            email: end.recipient.as_str().to_owned(),
+            source: "mta",
+            reason,
+        };
         delivery.lists.add(HARD_LIST, entry);
     }
 }
@@ -77,23 +95,51 @@ fn unknown(submission: &Submission, group: &Group, attempt: &Attempt) -> Option<
 }
 
 /// The end of a recipient that could not be tried at all.
-pub fn unprepared(submission: &Submission, index: usize, why: Unprepared) -> Settled {
+pub fn unprepared(submission: &Submission, index: usize, why: &Unprepared) -> Settled {
     match why {
-        Unprepared::Refused { refusal, group } => end(submission, index, group, Ending::Refused(&refusal)),
-        Unprepared::DnsFailed { domain } => end(submission, index, None, Ending::DnsFailed { domain: &domain }),
+        Unprepared::Refused { refusal, group } => {
+            end(submission, index, group.clone(), Ending::Refused(refusal))
+        }
+        Unprepared::DnsFailed { domain } => {
+            end(submission, index, None, Ending::DnsFailed { domain })
+        }
     }
+}
+
+/// The end of a recipient whose client went away before anything was tried.
+pub fn cancelled(submission: &Submission, index: usize) -> Settled {
+    end(submission, index, None, Ending::Cancelled)
+}
+
+/// Time since the client's end of data.
+pub fn elapsed(submission: &Submission) -> Duration {
+    tokio::time::Instant::now()
+        .into_std()
+        .saturating_duration_since(submission.received)
 }
 
 /// A recipient that was forgotten by a mistake of ours: a temporary failure, said aloud.
 pub fn internal_error(submission: &Submission, index: usize) -> Settled {
     tracing::error!(message_id = %submission.message_id, index, "a recipient was left without an outcome");
-    let refusal = Refusal::standard(451, format!("4.3.0 internal error, id {}", submission.message_id), "bug");
+    let refusal = Refusal::standard(
+        451,
+        format!("4.3.0 internal error, id {}", submission.message_id),
+        "bug",
+    );
     end(submission, index, None, Ending::Refused(&refusal))
 }
 
-fn end(submission: &Submission, index: usize, group: Option<Arc<Group>>, ending: Ending<'_>) -> Settled {
+fn end(
+    submission: &Submission,
+    index: usize,
+    group: Option<Arc<Group>>,
+    ending: Ending<'_>,
+) -> Settled {
     let settings = &submission.settings;
-    let manner = Manner { blocktemp: settings.rfrelay.blocktemp, permcode: settings.rfrelay.permcode };
+    let manner = Manner {
+        blocktemp: settings.rfrelay.blocktemp,
+        permcode: settings.rfrelay.permcode,
+    };
     let asked = Asked {
         account: submission.client.account.as_deref(),
         directive: &submission.directive,
@@ -101,7 +147,11 @@ fn end(submission: &Submission, index: usize, group: Option<Arc<Group>>, ending:
         header_from: submission.header_from.as_ref(),
     };
     let conclusion = conclude(ending, manner, plan::timeout(settings, &asked));
-    let recipient = match submission.recipients.get(index).or_else(|| submission.recipients.first()) {
+    let recipient = match submission
+        .recipients
+        .get(index)
+        .or_else(|| submission.recipients.first())
+    {
         Some(recipient) => recipient.mailbox.clone(),
         None => galerne_smtp::Mailbox::parse("unknown@invalid").unwrap_or_else(|_| unreachable!()),
     };
@@ -114,6 +164,6 @@ fn end(submission: &Submission, index: usize, group: Option<Arc<Group>>, ending:
         route: None,
         sender: submission.sender.path.clone(),
         attempts: Vec::new(),
-        duration: submission.received.elapsed(),
+        duration: elapsed(submission),
     }
 }

@@ -43,7 +43,9 @@ impl ClientTls {
                 return Err(format!("cafile {}: no certificate in it", path.display()));
             }
             for certificate in certificates {
-                roots.add(certificate).map_err(|e| format!("cafile {}: {e}", path.display()))?;
+                roots
+                    .add(certificate)
+                    .map_err(|e| format!("cafile {}: {e}", path.display()))?;
             }
         }
         let builder = || {
@@ -55,8 +57,13 @@ impl ClientTls {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AcceptAny(provider.clone())))
             .with_no_client_auth();
-        let verified = builder()?.with_root_certificates(roots).with_no_client_auth();
-        Ok(ClientTls { any: Arc::new(any), verified: Arc::new(verified) })
+        let verified = builder()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(ClientTls {
+            any: Arc::new(any),
+            verified: Arc::new(verified),
+        })
     }
 
     /// The configuration for that much trust.
@@ -90,7 +97,12 @@ impl ServerCertVerifier for AcceptAny {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -99,7 +111,12 @@ impl ServerCertVerifier for AcceptAny {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

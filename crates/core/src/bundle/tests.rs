@@ -29,7 +29,10 @@ fn plan() -> Plan {
 fn shared(plans: &[(&Plan, &str)]) -> Vec<Vec<usize>> {
     let planned: Vec<Planned<'_>> = plans
         .iter()
-        .map(|(plan, next_hop_key)| Planned { plan, next_hop_key })
+        .map(|(plan, exchangers)| Planned {
+            plans: std::slice::from_ref(*plan),
+            exchangers,
+        })
         .collect();
     bundles(&planned)
 }
@@ -94,4 +97,22 @@ fn relay_20_a_bundle_holds_at_most_100() {
         [100, 100, 50]
     );
     assert_eq!(bundles.concat(), (0..250).collect::<Vec<_>>());
+}
+
+#[test]
+fn relay_20_route_29_all_plans_count_not_only_the_first() {
+    let (first, mut other) = (plan(), plan());
+    other.route.next_hop = NextHop::Host(Arc::new(host("corp")));
+    let planned = |plans| Planned {
+        plans,
+        exchangers: "mx",
+    };
+    let both = [first.clone(), other.clone()];
+    let same = [planned(&both), planned(&both)];
+    assert_eq!(bundles(&same), [vec![0, 1]]);
+    let alone = [first];
+    assert_eq!(
+        bundles(&[planned(&both), planned(&alone)]),
+        [vec![0], vec![1]]
+    );
 }
