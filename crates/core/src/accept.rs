@@ -98,6 +98,12 @@ fn scan(octets: &[u8], circumstances: &Circumstances<'_>) -> Result<Header, Refu
         header::scan_folded_only(octets, HEADER_LIMIT)
     };
     let endless = circumstances.has_more && !header.separated;
+    // Where the octets are only the first part, the last line of them may be cut.
+    let is_cut = |fault: Fault| match fault {
+        Fault::Malformed { line } => endless && line > lines(octets),
+        Fault::OpenDirective => endless,
+        _ => false,
+    };
     let trusted = circumstances.account.is_some();
     let directive = first(octets, &header, header.directive).filter(|_| trusted);
     match header.fault {
@@ -121,8 +127,15 @@ fn scan(octets: &[u8], circumstances: &Circumstances<'_>) -> Result<Header, Refu
         {
             Err(directive::too_long())
         }
+        Some(fault) if is_cut(fault) => Err(too_large()),
         Some(fault) => Err(at_fault(fault)),
     }
+}
+
+/// Whole lines.
+fn lines(octets: &[u8]) -> u32 {
+    let count = octets.iter().filter(|&&octet| octet == b'\n').count();
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 fn at_fault(fault: Fault) -> Refusal {

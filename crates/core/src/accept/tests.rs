@@ -413,6 +413,11 @@ fn t_23_a_header_without_end_is_refused_early() {
     };
     assert_eq!(refused(part, &more), too_large);
     assert!(examine(format!("{part}\r\n").as_bytes(), &more).is_ok());
+    // Cut within a field name, or within a directive: not the sender's fault of form.
+    assert_eq!(refused(&format!("{part}X-Ma"), &more), too_large);
+    assert_eq!(refused(&format!("{part}X-SMTP-R-API: {{\"a\":\r\n"), &more), too_large);
+    let malformed = refused(&format!("{part}no field\r\nX-Ma"), &more);
+    assert!(malformed.starts_with("451 9.0.1 "), "{malformed}");
     let line = format!("From: a@b\r\nX: {}", "x".repeat(2_000_000));
     assert!(refused(&line, &more).starts_with("451 9.0.4 "));
 }
