@@ -282,9 +282,9 @@ fn details<W: Write>(
     }
     page.reply("client", &heard.lines, heard.stage);
     for (host, message) in copies {
-        let how = if message.tls { " over TLS" } else { "" };
+        let how = if message.tls { ", TLS" } else { "" };
         let how_sent = if scenario.directive.is_some() {
-            "as sent, less the directive"
+            "as sent less the directive"
         } else {
             "exactly as sent"
         };
