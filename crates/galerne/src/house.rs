@@ -85,6 +85,7 @@ impl House {
         .map_err(|e| says("logs/", &e))?;
         let logs = Arc::new(logs);
         let lists = Arc::new(ListStore::open(&root.join("lists")).map_err(|e| says("lists/", &e))?);
+        ensure_lists(&lists, &settings)?;
         let book =
             Arc::new(GroupFiles::open(&root.join("domains")).map_err(|e| says("domains/", &e))?);
         let events: Arc<dyn EventSink> = if options.listeners.is_empty() {
@@ -190,6 +191,13 @@ impl House {
             let text = "the listeners change only with a restart; the old ones stay".to_owned();
             findings.push(self.finding(Level::Warning, "rfrelay", "listen", text));
         }
+        if let Err(error) = galerne_config::create_directories(&self.root, &settings) {
+            let text = format!("directories: {error}");
+            findings.push(self.finding(Level::Warning, "-", "-", text));
+        }
+        if let Err(text) = ensure_lists(&self.lists, &settings) {
+            findings.push(self.finding(Level::Warning, "list", "filter", text));
+        }
         if let Err(error) = self.lists.reindex() {
             findings.push(self.finding(
                 Level::Warning,
@@ -245,12 +253,41 @@ impl House {
         let _ = flushed.await;
     }
 
+    /// Reads the lists anew once a day, at 00:01 (CONF-60), for as long as the server runs.
+    pub async fn reindex_daily(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(ListStore::until_reindex(&jiff::Zoned::now())).await;
+            let lists = self.lists.clone();
+            match tokio::task::spawn_blocking(move || lists.reindex()).await {
+                Ok(Ok(())) => self.note("lists read anew"),
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "lists/ cannot be read anew; the old entries stay");
+                }
+                Err(_) => tracing::error!("reading the lists anew failed unexpectedly"),
+            }
+        }
+    }
+
     /// Brings to disk what waits to be written, without waiting for anything else.
     pub fn flush(&self) {
         self.lists.flush();
         self.book.flush();
         self.logs.flush();
     }
+}
+
+/// The list of each account exists, if only empty (CONF-59, CONF-64).
+fn ensure_lists(lists: &ListStore, settings: &Settings) -> Result<(), String> {
+    let own = settings
+        .accounts
+        .iter()
+        .map(|account| account.name.as_str());
+    for name in own.chain([galerne_store::lists::HARD]) {
+        lists
+            .ensure(name)
+            .map_err(|error| format!("lists/{name}.csv: {error}"))?;
+    }
+    Ok(())
 }
 
 fn edge(settings: &Settings, options: &HouseOptions) -> Result<Edge, String> {

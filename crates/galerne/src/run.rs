@@ -176,6 +176,7 @@ async fn serve(
     say("galerne ready");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let mut look = tokio::time::interval(every);
+    let daily = tokio::spawn(house.clone().reindex_daily());
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -193,6 +194,7 @@ async fn serve(
             }
         }
     }
+    daily.abort();
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     stop(house, control, &mut terminate, &mut interrupt).await;
     let _ = std::fs::remove_file(control::path(root));
