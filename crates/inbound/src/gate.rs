@@ -143,22 +143,20 @@ impl Gate {
         credentials: &Credentials,
         tls: bool,
     ) -> Option<Login> {
-        let _permit = self.passwords.acquire().await.ok()?;
-        if credentials
-            .authzid
-            .as_ref()
-            .is_some_and(|id| !id.is_empty() && *id != credentials.login)
-        {
-            return Some(Login::Refused);
-        }
+        let authzid = credentials.authzid.as_deref().unwrap_or_default();
         let (snapshot, login) = (snapshot.clone(), credentials.login.clone());
         let password = credentials.password.clone();
-        let judged = tokio::task::spawn_blocking(move || {
+        // To act for another is granted to nobody; it takes as long to be told so.
+        let own = authzid.is_empty() || authzid == login;
+        let judge = move || {
             snapshot
                 .accounts
                 .authenticate(&login, password.as_bytes(), tls)
-        });
-        judged.await.ok()
+        };
+        match computed(&self.passwords, judge).await? {
+            Login::Accepted(_) if !own => Some(Login::Refused),
+            verdict => Some(verdict),
+        }
     }
 
     /// From now on waiting sessions end with 421 (QUEUE-19).
@@ -188,5 +186,44 @@ impl Gate {
             }
             ended.await;
         }
+    }
+}
+
+/// Does dear work on a thread of its own, when there is a permit for it. `None`: it failed.
+async fn computed<T: Send + 'static>(
+    permits: &Semaphore,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let _permit = permits.acquire().await.ok()?;
+    tokio::task::spawn_blocking(work).await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn conf_94_two_passwords_are_computed_at_a_time_and_no_more() {
+        let permits = Arc::new(Semaphore::new(PASSWORDS_AT_ONCE));
+        let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        // Each computation waits for another one: they end only if two run together.
+        let pair = Arc::new(Barrier::new(2));
+        let mut running = Vec::new();
+        for _ in 0..8 {
+            let (permits, now, most, pair) =
+                (permits.clone(), now.clone(), most.clone(), pair.clone());
+            let work = move || {
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                pair.wait();
+                now.fetch_sub(1, Ordering::SeqCst);
+            };
+            running.push(tokio::spawn(async move { computed(&permits, work).await }));
+        }
+        for task in running {
+            assert_eq!(task.await.unwrap(), Some(()));
+        }
+        assert_eq!(most.load(Ordering::SeqCst), 2);
     }
 }
