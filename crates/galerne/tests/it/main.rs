@@ -1,6 +1,15 @@
 //! The whole program under test: in memory with paused time, and as a process.
 
+mod corpus;
 mod demo;
+mod front_codes;
+mod front_crowd;
+mod front_dialogues;
+mod front_listener;
+mod front_load;
+mod front_session;
+mod hostile;
+mod measure;
 mod postfix;
 mod process;
 mod process_commands;
@@ -11,12 +20,8 @@ mod process_reload;
 mod process_run;
 mod process_stop;
 mod relay_basics;
-mod world;
-mod corpus;
-mod front_codes;
-mod front_crowd;
-mod front_dialogues;
-mod front_session;
-mod hostile;
+mod relay_dialogues;
+mod relay_outcomes;
 #[path = "../../../smtp/tests/it/script.rs"]
 mod script;
+mod world;

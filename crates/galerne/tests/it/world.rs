@@ -33,7 +33,7 @@ use galerne_sim::client::{TestClient, TestReply};
 use galerne_sim::net::{Fate, SimNet};
 use galerne_sim::sink::{Sink, SinkOptions};
 use galerne_sim::tls::TestCa;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 /// What every world begins with; the text given to [`World::new`] is added behind it.
 const MAIN: &str = "[IP]
@@ -51,7 +51,8 @@ smtppassw = secret
 /// Where clients come from unless they say otherwise.
 pub const CLIENT: &str = "203.0.113.7";
 /// An honest small message.
-pub const MESSAGE: &str = "From: <orders@example.com>\r\nTo: <anna@example.org>\r\nSubject: Your order\r\n\r\nHello\r\n";
+pub const MESSAGE: &str =
+    "From: <orders@example.com>\r\nTo: <anna@example.org>\r\nSubject: Your order\r\n\r\nHello\r\n";
 /// A client waits at least as long as the server may take.
 const PATIENCE: Duration = Duration::from_secs(700);
 
@@ -110,9 +111,23 @@ impl World {
         let delivery = Delivery::new(world, edge(&snapshot, zone.clone()));
         let idle = delivery.clone();
         tokio::spawn(delivery.pool().sweep(move || idle.edge().idle));
-        let reception = Reception { deliver: delivery.clone(), events: events.clone() };
+        let reception = Reception {
+            deliver: delivery.clone(),
+            events: events.clone(),
+        };
         let gate = Gate::new(reception, lists.clone(), view(root.path(), snapshot));
-        World { root, net, zone, records: Mutex::default(), ca, events, lists, book, delivery, gate }
+        World {
+            root,
+            net,
+            zone,
+            records: Mutex::default(),
+            ca,
+            events,
+            lists,
+            book,
+            delivery,
+            gate,
+        }
     }
 
     /// The root of its configuration.
@@ -154,9 +169,17 @@ impl World {
     pub fn mx_with(&self, domain: &str, address: &str, options: SinkOptions) -> Sink {
         let host = format!("mx.{domain}");
         let kind = if address.contains(':') { "AAAA" } else { "A" };
-        self.zone(&format!("{domain}. MX 10 {host}.\n{host}. {kind} {address}"));
+        self.zone(&format!(
+            "{domain}. MX 10 {host}.\n{host}. {kind} {address}"
+        ));
         let address: IpAddr = address.parse().unwrap();
-        self.sink(SocketAddr::new(address, 25), SinkOptions { hostname: host, ..options })
+        self.sink(
+            SocketAddr::new(address, 25),
+            SinkOptions {
+                hostname: host,
+                ..options
+            },
+        )
     }
 
     /// A destination that listens there; name servers are not told.
@@ -170,6 +193,22 @@ impl World {
         sink
     }
 
+    /// An MX that keeps the octets as they come and answers as simple servers do, without PIPELINING.
+    pub fn raw_mx(&self, domain: &str, address: &str) -> Wiretap {
+        let host = format!("mx.{domain}");
+        self.zone(&format!("{domain}. MX 10 {host}.\n{host}. A {address}"));
+        let tap = Wiretap::default();
+        let kept = tap.clone();
+        self.net.listen(
+            SocketAddr::new(address.parse().unwrap(), 25),
+            move |stream, _| {
+                let tap = kept.clone();
+                async move { tap.answer(stream).await }
+            },
+        );
+        tap
+    }
+
     /// What becomes of connections to `remote` from anywhere.
     pub fn decide(&self, remote: &str, fate: Fate) -> &Self {
         self.net.decide(None, remote.parse().unwrap(), fate);
@@ -178,7 +217,11 @@ impl World {
 
     /// Outgoing connections so far, as `local -> remote`.
     pub fn hops(&self) -> Vec<String> {
-        self.net.connections().iter().map(|c| format!("{} -> {}", c.local, c.remote)).collect()
+        self.net
+            .connections()
+            .iter()
+            .map(|c| format!("{} -> {}", c.local, c.remote))
+            .collect()
     }
 
     // -- clients -------------------------------------------------------------------------------
@@ -210,8 +253,15 @@ impl World {
         let peer = SocketAddr::new(from.parse().unwrap(), 40_000);
         let (near, far) = tokio::io::duplex(256 * 1024);
         let view = self.gate.view();
-        let known = matches!(view.snapshot.accounts.by_address(peer.ip(), tls), ByAddress::Account(_));
-        match self.gate.registry.admit(peer.ip(), known, &view.snapshot.settings.rfrelay) {
+        let known = matches!(
+            view.snapshot.accounts.by_address(peer.ip(), tls),
+            ByAddress::Account(_)
+        );
+        match self
+            .gate
+            .registry
+            .admit(peer.ip(), known, &view.snapshot.settings.rfrelay)
+        {
             Ok(seat) => {
                 tokio::spawn(serve(self.gate.clone(), Box::pin(far), peer, tls, seat));
             }
@@ -219,7 +269,7 @@ impl World {
                 let mut out = Vec::new();
                 crowded.reply().write_to(&mut out);
                 let mut far = far;
-                tokio::io::AsyncWriteExt::write_all(&mut far, &out).await.unwrap();
+                far.write_all(&out).await.unwrap();
             }
         }
         client(Box::pin(near))
@@ -234,9 +284,15 @@ impl World {
     pub async fn login_as(&self, login: &str, password: &str) -> Client {
         let mut client = self.client(CLIENT).await;
         assert_eq!(client.reply().await.unwrap().code, 220);
-        assert_eq!(client.command("EHLO app.example.com").await.unwrap().code, 250);
+        assert_eq!(
+            client.command("EHLO app.example.com").await.unwrap().code,
+            250
+        );
         let plain = base64(format!("\0{login}\0{password}").as_bytes());
-        let reply = client.command(&format!("AUTH PLAIN {plain}")).await.unwrap();
+        let reply = client
+            .command(&format!("AUTH PLAIN {plain}"))
+            .await
+            .unwrap();
         assert_eq!(reply.code, 235, "{reply}");
         client
     }
@@ -250,7 +306,10 @@ impl World {
     /// `\n`.
     pub async fn send(&self, to: &[&str], content: &str) -> String {
         let mut client = self.login().await;
-        let reply = client.transaction("orders@example.com", to, content.as_bytes()).await.unwrap();
+        let reply = client
+            .transaction("orders@example.com", to, content.as_bytes())
+            .await
+            .unwrap();
         client.command("QUIT").await.unwrap();
         reply.text()
     }
@@ -269,24 +328,51 @@ impl World {
     /// The transactions that were settled, in order.
     pub fn transactions(&self) -> Vec<(Submission, Answer)> {
         let records = self.events.all().into_iter();
-        records.filter_map(|r| if let Recorded::Transaction(t) = r { Some(*t) } else { None }).collect()
+        records
+            .filter_map(|r| {
+                if let Recorded::Transaction(t) = r {
+                    Some(*t)
+                } else {
+                    None
+                }
+            })
+            .collect()
     }
 
     /// The ends of all recipients of all transactions.
     pub fn settled(&self) -> Vec<Settled> {
-        self.transactions().into_iter().flat_map(|(_, answer)| answer.settled).collect()
+        self.transactions()
+            .into_iter()
+            .flat_map(|(_, answer)| answer.settled)
+            .collect()
     }
 
     /// Remote errors without a pattern.
     pub fn unknown_errors(&self) -> Vec<UnknownError> {
         let records = self.events.all().into_iter();
-        records.filter_map(|r| if let Recorded::UnknownError(e) = r { Some(e) } else { None }).collect()
+        records
+            .filter_map(|r| {
+                if let Recorded::UnknownError(e) = r {
+                    Some(e)
+                } else {
+                    None
+                }
+            })
+            .collect()
     }
 
     /// What was refused before any attempt.
     pub fn refused(&self) -> Vec<Refused> {
         let records = self.events.all().into_iter();
-        records.filter_map(|r| if let Recorded::Refused(r) = r { Some(r) } else { None }).collect()
+        records
+            .filter_map(|r| {
+                if let Recorded::Refused(r) = r {
+                    Some(r)
+                } else {
+                    None
+                }
+            })
+            .collect()
     }
 
     /// Files anywhere below the root, but for what the world itself wrote.
@@ -324,9 +410,15 @@ impl Talk for Client {
     }
 
     async fn envelope(&mut self, from: &str, to: &[&str]) {
-        assert_eq!(self.say(&format!("MAIL FROM:<{from}>")).await, "250 2.1.0 OK");
+        assert_eq!(
+            self.say(&format!("MAIL FROM:<{from}>")).await,
+            "250 2.1.0 OK"
+        );
         for recipient in to {
-            assert_eq!(self.say(&format!("RCPT TO:<{recipient}>")).await, "250 2.1.5 OK");
+            assert_eq!(
+                self.say(&format!("RCPT TO:<{recipient}>")).await,
+                "250 2.1.5 OK"
+            );
         }
         assert_eq!(self.command("DATA").await.unwrap().code, 354);
     }
@@ -356,7 +448,11 @@ pub fn base64(octets: &[u8]) -> String {
         let number = (0..3).fold(0u32, |n, i| n << 8 | u32::from(*three.get(i).unwrap_or(&0)));
         for place in 0..4 {
             let digit = DIGITS[(number >> (18 - 6 * place)) as usize & 63];
-            text.push(if place <= three.len() { char::from(digit) } else { '=' });
+            text.push(if place <= three.len() {
+                char::from(digit)
+            } else {
+                '='
+            });
         }
     }
     text
@@ -375,6 +471,43 @@ impl Dial for SimDial {
     }
 }
 
+/// What came over the wire to a simple server.
+#[derive(Clone, Default)]
+pub struct Wiretap(Arc<Mutex<Vec<u8>>>);
+
+impl Wiretap {
+    pub fn octets(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+
+    async fn answer(&self, mut stream: tokio::io::DuplexStream) {
+        let mut inside = false;
+        let mut line = Vec::new();
+        stream.write_all(b"220 simple\r\n").await.unwrap();
+        while let Ok(octet) = stream.read_u8().await {
+            self.0.lock().unwrap().push(octet);
+            line.push(octet);
+            if !line.ends_with(b"\r\n") {
+                continue;
+            }
+            let answer: &[u8] = match (inside, line.as_slice()) {
+                (true, b".\r\n") => {
+                    inside = false;
+                    b"250 taken\r\n"
+                }
+                (true, _) => b"",
+                (false, b"DATA\r\n") => {
+                    inside = true;
+                    b"354 go\r\n"
+                }
+                _ => b"250 ok\r\n",
+            };
+            line.clear();
+            stream.write_all(answer).await.unwrap();
+        }
+    }
+}
+
 /// Lists without files.
 #[derive(Default)]
 pub struct MemoryLists(Mutex<HashMap<String, Vec<ListEntry>>>);
@@ -383,7 +516,10 @@ impl MemoryLists {
     /// The addresses of a list, in the order of adding.
     pub fn list(&self, name: &str) -> Vec<String> {
         let lists = self.0.lock().unwrap();
-        lists.get(name).map(|l| l.iter().map(|e| e.email.clone()).collect()).unwrap_or_default()
+        lists
+            .get(name)
+            .map(|l| l.iter().map(|e| e.email.clone()).collect())
+            .unwrap_or_default()
     }
 }
 
@@ -395,11 +531,19 @@ impl Lists for MemoryLists {
             let entry = entry.email.trim_start_matches('@');
             entry.eq_ignore_ascii_case(address) || entry.eq_ignore_ascii_case(domain)
         };
-        names.iter().find(|name| lists.get(*name).is_some_and(|list| list.iter().any(holds))).cloned()
+        names
+            .iter()
+            .find(|name| lists.get(*name).is_some_and(|list| list.iter().any(holds)))
+            .cloned()
     }
 
     fn add(&self, list: &str, entry: ListEntry) {
-        self.0.lock().unwrap().entry(list.to_owned()).or_default().push(entry);
+        self.0
+            .lock()
+            .unwrap()
+            .entry(list.to_owned())
+            .or_default()
+            .push(entry);
     }
 }
 
@@ -418,17 +562,28 @@ impl MemoryBook {
 
     /// `group host address`.
     pub fn exchangers(&self) -> Vec<String> {
-        self.exchangers.lock().unwrap().iter().map(|(g, h, a)| format!("{g} {h} {a}")).collect()
+        self.exchangers
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(g, h, a)| format!("{g} {h} {a}"))
+            .collect()
     }
 }
 
 impl GroupBook for MemoryBook {
     fn alias(&self, group: &str, domain: &str) {
-        self.aliases.lock().unwrap().insert((group.to_owned(), domain.to_owned()));
+        self.aliases
+            .lock()
+            .unwrap()
+            .insert((group.to_owned(), domain.to_owned()));
     }
 
     fn mx(&self, group: &str, host: &str, address: IpAddr) {
-        self.exchangers.lock().unwrap().insert((group.to_owned(), host.to_owned(), address));
+        self.exchangers
+            .lock()
+            .unwrap()
+            .insert((group.to_owned(), host.to_owned(), address));
     }
 }
 
@@ -442,18 +597,25 @@ fn edge(snapshot: &Snapshot, zone: Arc<ZoneResolver>) -> Edge {
 }
 
 fn view(root: &Path, snapshot: Arc<Snapshot>) -> View {
-    let (tls, found) = certificates::server_config(&root.join("certs"), &snapshot.hostname).unwrap();
+    let (tls, found) =
+        certificates::server_config(&root.join("certs"), &snapshot.hostname).unwrap();
     assert!(!found.self_signed, "{found:?}");
     View::new(snapshot, tls, root.join("system"))
 }
 
 /// Reads the configuration as a strict check would.
 fn read(root: &Path) -> Arc<Snapshot> {
-    let options =
-        LoadOptions { no_bind_check: false, strict: true, on_host: &|_| true, further: &|_| Vec::new() };
+    let options = LoadOptions {
+        no_bind_check: false,
+        strict: true,
+        on_host: &|_| true,
+        further: &|_| Vec::new(),
+    };
     let loaded = galerne_config::load(root, options);
     let findings: Vec<String> = loaded.findings.iter().map(ToString::to_string).collect();
-    let settings = loaded.settings.unwrap_or_else(|| panic!("configuration:\n{}", findings.join("\n")));
+    let settings = loaded
+        .settings
+        .unwrap_or_else(|| panic!("configuration:\n{}", findings.join("\n")));
     Snapshot::new(Arc::new(settings))
 }
 
