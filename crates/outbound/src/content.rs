@@ -103,10 +103,14 @@ mod tests {
 
     #[test]
     fn relay_27_what_is_left_is_all_but_the_cut() {
-        let all = |length, cuts: &[Range<usize>]| kept(length, cuts).collect::<Vec<_>>();
-        assert_eq!(all(10, &[]), vec![0..10]);
-        assert_eq!(all(10, &[0..3]), vec![3..10]);
-        assert_eq!(all(10, &[3..5]), vec![0..3, 5..10]);
-        assert_eq!(all(10, &[3..5, 8..10]), vec![0..3, 5..8]);
+        let all = |length, cuts: &[(usize, usize)]| {
+            let cuts: Vec<_> = cuts.iter().map(|&(start, end)| start..end).collect();
+            let left = kept(length, &cuts).map(|range| (range.start, range.end));
+            left.collect::<Vec<_>>()
+        };
+        assert_eq!(all(10, &[]), [(0, 10)]);
+        assert_eq!(all(10, &[(0, 3)]), [(3, 10)]);
+        assert_eq!(all(10, &[(3, 5)]), [(0, 3), (5, 10)]);
+        assert_eq!(all(10, &[(3, 5), (8, 10)]), [(0, 3), (5, 8)]);
     }
 }
