@@ -9,6 +9,7 @@ use galerne_core::plan::{self, Asked};
 use galerne_core::ports::{ListEntry, UnknownError};
 use galerne_core::refusal::Refusal;
 use galerne_core::settings::Group;
+use galerne_smtp::Reply;
 
 use crate::delivery::Delivery;
 use crate::notify;
@@ -90,8 +91,17 @@ fn unknown(submission: &Submission, group: &Group, attempt: &Attempt) -> Option<
         outbound: attempt.outbound.address,
         remote: attempt.remote.address.ip(),
         stage: attempt.stage,
-        reply: reply.to_log(),
+        reply: as_received(reply),
     })
+}
+
+/// The reply with its lines as they came: the log of the group is for those who write patterns.
+fn as_received(reply: &Reply) -> String {
+    let mut wire = Vec::new();
+    reply.write_to(&mut wire);
+    String::from_utf8_lossy(&wire)
+        .trim_end()
+        .replace("\r\n", "\n")
 }
 
 /// The end of a recipient that could not be tried at all.

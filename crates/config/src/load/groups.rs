@@ -297,7 +297,7 @@ fn flow(reader: &mut Reader<'_>, sheet: &mut Sheet) {
             "{what} is not part of this version; {} sections are read and have no effect yet",
             headers.len()
         );
-        sheet.at(Level::Warning, *line, &section.clone(), "-", &text);
+        sheet.at(Level::Notice, *line, &section.clone(), "-", &text);
     }
     for (section, line) in headers {
         if let Err(why) = flow_section(&section) {

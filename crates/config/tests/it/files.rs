@@ -238,7 +238,7 @@ fn flow_12_flow_13_flow_16_flow_17_flow_sections_are_checked_and_kept() {
     assert_eq!(
         lines(&loaded),
         [
-            "domains/@isp.ini:3: warning: [ipflow#warmup] -: flow control is not part of this version; 2 sections are read and have no effect yet"
+            "domains/@isp.ini:3: notice: [ipflow#warmup] -: flow control is not part of this version; 2 sections are read and have no effect yet"
         ]
     );
     assert_eq!(loaded.flow[1].section, "ipflow#warmup@192.0.2.11");

@@ -20,10 +20,18 @@ const PACKAGES: &str = "postfix swaks libnet-ssleay-perl curl python3";
 /// # Panics
 /// When it is missing.
 pub fn tool(name: &str) -> Command {
-    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-    let found = path.split(':').map(|folder| Path::new(folder).join(name)).find(|file| file.is_file());
+    let path = format!(
+        "{}:/usr/sbin:/sbin",
+        std::env::var("PATH").unwrap_or_default()
+    );
+    let found = path
+        .split(':')
+        .map(|folder| Path::new(folder).join(name))
+        .find(|file| file.is_file());
     let Some(file) = found else {
-        panic!("{name} is missing, and this test needs it: run scripts/test as root, or apt-get install {PACKAGES}")
+        panic!(
+            "{name} is missing, and this test needs it: run scripts/test as root, or apt-get install {PACKAGES}"
+        )
     };
     let mut command = Command::new(file);
     command.env("PATH", path);
@@ -44,7 +52,10 @@ impl Postfix {
     /// # Panics
     /// When it is not installed, we are not root, or it does not start.
     pub fn start(address: SocketAddr, outgoing: IpAddr, relayhost: Option<SocketAddr>) -> Postfix {
-        assert!(rustix::process::geteuid().is_root(), "Postfix starts only as root: run the tests as root");
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "Postfix starts only as root: run the tests as root"
+        );
         let home = tempfile::tempdir().unwrap();
         let at = home.path();
         fs::set_permissions(at, fs::Permissions::from_mode(0o755)).unwrap();
@@ -55,12 +66,24 @@ impl Postfix {
         chown(at.join("data"), Some(user), None).unwrap();
         chown(at.join("mail"), Some(user), None).unwrap();
         let certificate = TestCa::new().certificate(&["remote.test.example"]);
-        fs::write(at.join("etc/server.pem"), certificate.key_pem + &certificate.chain_pem).unwrap();
-        fs::write(at.join("etc/main.cf"), main_cf(at, outgoing, relayhost, user)).unwrap();
+        fs::write(
+            at.join("etc/server.pem"),
+            certificate.key_pem + &certificate.chain_pem,
+        )
+        .unwrap();
+        fs::write(
+            at.join("etc/main.cf"),
+            main_cf(at, outgoing, relayhost, user),
+        )
+        .unwrap();
         fs::write(at.join("etc/master.cf"), master_cf(address)).unwrap();
         let mut command = tool("postfix");
         command.arg("-c").arg(at.join("etc")).arg("start-fg");
-        let postfix = Postfix { process: Some(Server::start(command)), home, address };
+        let postfix = Postfix {
+            process: Some(Server::start(command)),
+            home,
+            address,
+        };
         let up = until(|| std::net::TcpStream::connect(address).ok());
         assert!(up.is_some(), "Postfix does not start:\n{}", postfix.log());
         postfix
@@ -73,20 +96,35 @@ impl Postfix {
 
     /// Waits until its log has some text, and gives the line.
     pub fn logged(&self, text: &str) -> String {
-        let line = || self.log().lines().find(|l| l.contains(text)).map(str::to_owned);
+        let line = || {
+            self.log()
+                .lines()
+                .find(|l| l.contains(text))
+                .map(str::to_owned)
+        };
         until(line).unwrap_or_else(|| panic!("no {text:?} in the log of Postfix:\n{}", self.log()))
     }
 
     /// Waits for a delivered message that holds some text, and gives all of it.
     pub fn delivered(&self, text: &str) -> String {
         let found = until(|| self.messages().into_iter().find(|m| m.contains(text)));
-        found.unwrap_or_else(|| panic!("no message with {text:?}; the log of Postfix:\n{}", self.log()))
+        found.unwrap_or_else(|| {
+            panic!(
+                "no message with {text:?}; the log of Postfix:\n{}",
+                self.log()
+            )
+        })
     }
 
     /// The messages in the mailbox.
     pub fn messages(&self) -> Vec<String> {
-        let files = fs::read_dir(self.home.path().join("mail/anna/new")).into_iter().flatten().flatten();
-        let text = |path: PathBuf| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
+        let files = fs::read_dir(self.home.path().join("mail/anna/new"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let text = |path: PathBuf| {
+            String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+        };
         files.map(|file| text(file.path())).collect()
     }
 }
@@ -94,7 +132,9 @@ impl Postfix {
 impl Drop for Postfix {
     fn drop(&mut self) {
         let file = self.home.path().join("queue/pid/master.pid");
-        let pid = fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok());
+        let pid = fs::read_to_string(file)
+            .ok()
+            .and_then(|text| text.trim().parse().ok());
         if let Some(pid) = pid.and_then(Pid::from_raw) {
             let _ = kill_process(pid, Signal::TERM);
         }
@@ -107,14 +147,19 @@ impl Drop for Postfix {
 /// The number of a user.
 pub fn user(name: &str) -> u32 {
     let users = fs::read_to_string("/etc/passwd").unwrap();
-    let line = users.lines().find(|line| line.split(':').next() == Some(name));
-    let line = line.unwrap_or_else(|| panic!("there is no user {name}; apt-get install {PACKAGES}"));
+    let line = users
+        .lines()
+        .find(|line| line.split(':').next() == Some(name));
+    let line =
+        line.unwrap_or_else(|| panic!("there is no user {name}; apt-get install {PACKAGES}"));
     line.split(':').nth(2).unwrap().parse().unwrap()
 }
 
 fn main_cf(at: &Path, outgoing: IpAddr, relayhost: Option<SocketAddr>, user: u32) -> String {
     let at = at.display();
-    let relayhost = relayhost.map(|to| format!("[{}]:{}", to.ip(), to.port())).unwrap_or_default();
+    let relayhost = relayhost
+        .map(|to| format!("[{}]:{}", to.ip(), to.port()))
+        .unwrap_or_default();
     format!(
         "compatibility_level = 3.6
 queue_directory = {at}/queue

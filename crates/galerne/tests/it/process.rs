@@ -77,15 +77,18 @@ impl Tree {
 
     /// The account `name`: login and password on every connection, and what is added.
     pub fn account(&self, name: &str, more: &str) {
-        let text = format!(
-            "[account]\nsmtplogin = {LOGIN}\nsmtppassw = {PASSWORD}\nsmtpssl = 0\n{more}"
-        );
+        let text =
+            format!("[account]\nsmtplogin = {LOGIN}\nsmtppassw = {PASSWORD}\nsmtpssl = 0\n{more}");
         self.write_secret(&format!("users/{name}.ini"), &text);
     }
 
     /// All mail of the account `shop` goes to this relay host.
     pub fn route_to(&self, remote: SocketAddr, more: &str) {
-        let text = format!("[dns]\nmx = {}\nport = {}\n{more}", remote.ip(), remote.port());
+        let text = format!(
+            "[dns]\nmx = {}\nport = {}\n{more}",
+            remote.ip(),
+            remote.port()
+        );
         self.write_secret("hosts/@next.ini", &text);
         let route = "smtpip = 127.0.0.0/8\nauthorizedroute = @next\n[routing]\nroute = @next\n";
         self.account("shop", route);
@@ -180,7 +183,9 @@ impl Tree {
     pub async fn relay(&self, recipient: &str) -> String {
         let mut client = self.greeted().await;
         let message = MESSAGE.as_bytes();
-        let reply = client.transaction("orders@example.com", &[recipient], message).await;
+        let reply = client
+            .transaction("orders@example.com", &[recipient], message)
+            .await;
         reply.unwrap().text()
     }
 }
@@ -188,7 +193,13 @@ impl Tree {
 /// The program, without the variables that would change what it does.
 pub fn galerne() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_galerne"));
-    for name in ["GALERNE_ROOT", "GALERNE_LOG", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID"] {
+    for name in [
+        "GALERNE_ROOT",
+        "GALERNE_LOG",
+        "NOTIFY_SOCKET",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+    ] {
         command.env_remove(name);
     }
     command.env("NO_COLOR", "1");
@@ -197,7 +208,10 @@ pub fn galerne() -> Command {
 
 /// A port that is free at an address.
 fn free(address: IpAddr) -> SocketAddr {
-    TcpListener::bind((address, 0)).unwrap().local_addr().unwrap()
+    TcpListener::bind((address, 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
 }
 
 /// Looks again and again until there is something, at most [`PATIENCE`] long.
@@ -251,11 +265,20 @@ pub struct Server {
 impl Server {
     /// Starts a command; its standard input is open.
     pub fn start(mut command: Command) -> Server {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let stdout = Page::read(child.stdout.take().unwrap());
         let stderr = Page::read(child.stderr.take().unwrap());
-        Server { child, stdout, stderr }
+        Server {
+            child,
+            stdout,
+            stderr,
+        }
     }
 
     /// Starts a server and waits for `galerne ready`.
@@ -301,7 +324,11 @@ impl Server {
         };
         let before = verdicts(&self.stderr());
         self.signal(Signal::HUP);
-        assert!(self.stderr.wait(|text| verdicts(text) != before, PATIENCE), "{}", self.stderr());
+        assert!(
+            self.stderr.wait(|text| verdicts(text) != before, PATIENCE),
+            "{}",
+            self.stderr()
+        );
         verdicts(&self.stderr()).0 > before.0
     }
 
@@ -360,7 +387,10 @@ impl Page {
                 page.1.notify_all();
             }
         });
-        Page { written, reader: Some(reader) }
+        Page {
+            written,
+            reader: Some(reader),
+        }
     }
 
     fn text(&self) -> String {
@@ -375,7 +405,12 @@ impl Page {
             if left.is_zero() || self.reader.as_ref().is_none_or(JoinHandle::is_finished) {
                 return done(&text);
             }
-            text = self.written.1.wait_timeout(text, left.min(Duration::from_millis(100))).unwrap().0;
+            text = self
+                .written
+                .1
+                .wait_timeout(text, left.min(Duration::from_millis(100)))
+                .unwrap()
+                .0;
         }
         true
     }

