@@ -9,7 +9,7 @@ use galerne_core::access::{ByAddress, holds};
 use galerne_core::settings::{Listen, ListenTls};
 use galerne_smtp::proxy::{self, ProxyParse};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -123,40 +123,26 @@ async fn welcome(gate: Arc<Gate>, mut stream: TcpStream, peer: SocketAddr, tls: 
     }
 }
 
-/// Reads exactly the PROXY header. `None`: there is none, or it is broken.
+/// Reads exactly the PROXY header: not one octet of the session is taken. `None`: there is none,
+/// or it is broken.
 async fn read_proxy(stream: &mut TcpStream, peer: SocketAddr) -> Option<SocketAddr> {
     let deadline = Instant::now() + PROXY_TIME;
-    let mut seen = vec![0; proxy::V2_MAX];
-    loop {
-        // Looking first, so that not one octet of the session is taken.
-        let length = timeout_at(deadline, stream.peek(&mut seen))
-            .await
-            .ok()?
-            .ok()?;
-        let (source, header) = match proxy::parse(seen.get(..length)?) {
-            ProxyParse::Header { source, len } => (source, len),
-            ProxyParse::Local { len } => (peer, len),
+    let mut header = Vec::new();
+    let source = loop {
+        match proxy::parse(&header) {
+            ProxyParse::Header { source, .. } => break source,
+            ProxyParse::Local { .. } => break peer,
             ProxyParse::Invalid => return None,
-            ProxyParse::Incomplete
-                if length == 0 || length == seen.len() || Instant::now() >= deadline =>
-            {
-                return None;
-            }
-            ProxyParse::Incomplete => {
-                sleep(Duration::from_millis(10)).await;
-                continue;
-            }
-        };
-        let mut rest = vec![0; header];
-        timeout_at(
-            deadline,
-            tokio::io::AsyncReadExt::read_exact(stream, &mut rest),
-        )
-        .await
-        .ok()?
-        .ok()?;
-        return Some(SocketAddr::new(source.ip().to_canonical(), source.port()));
-    }
+            ProxyParse::Incomplete if header.len() >= proxy::V2_MAX => return None,
+            ProxyParse::Incomplete => {}
+        }
+        let known = header.len();
+        header.resize(known + proxy::wanted(&header), 0);
+        let piece = header.get_mut(known..)?;
+        let read = timeout_at(deadline, stream.read_exact(piece)).await;
+        read.ok()?.ok()?;
+    };
+    Some(SocketAddr::new(source.ip().to_canonical(), source.port()))
 }
 
 /// What the listeners need of the rest of the house.

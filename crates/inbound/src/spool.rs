@@ -12,7 +12,7 @@ use galerne_core::content::{Content, Spill};
 /// How much of a message stays in memory. The header must lie within it.
 pub const IN_MEMORY: usize = 256 * 1024;
 /// How much is gathered before it is written to the file.
-const WRITE_AT: usize = 256 * 1024;
+const WRITE_AT: usize = 128 * 1024;
 
 /// Collects the content of one message.
 pub struct Collector {
@@ -61,7 +61,7 @@ impl Collector {
             return;
         }
         if buffer.len() >= WRITE_AT {
-            self.write(std::mem::take(buffer)).await;
+            self.write(buffer).await;
         }
     }
 
@@ -69,7 +69,7 @@ impl Collector {
     ///
     /// # Errors
     /// The temporary file could not be written: the message cannot be taken (451 4.3.0).
-    pub async fn finish(mut self, buffer: Vec<u8>) -> io::Result<Content> {
+    pub async fn finish(mut self, mut buffer: Vec<u8>) -> io::Result<Content> {
         if self.file.is_none() && self.memory.len() + buffer.len() <= IN_MEMORY {
             if self.memory.is_empty() {
                 self.memory = buffer;
@@ -77,7 +77,7 @@ impl Collector {
                 self.memory.extend_from_slice(&buffer);
             }
         } else {
-            self.write(buffer).await;
+            self.write(&mut buffer).await;
         }
         if self.failed {
             return Err(io::Error::other("the temporary file could not be written"));
@@ -89,42 +89,50 @@ impl Collector {
         })
     }
 
-    async fn write(&mut self, mut octets: Vec<u8>) {
+    /// Writes what stands in `buffer`, and empties it; its memory comes back to be filled again.
+    async fn write(&mut self, buffer: &mut Vec<u8>) {
         if self.failed {
+            buffer.clear();
             return;
         }
         // Memory is filled to the brim first: the header must be found there.
-        let room = IN_MEMORY
-            .saturating_sub(self.memory.len())
-            .min(octets.len());
-        if self.file.is_none() && room > 0 {
-            let rest = octets.split_off(room);
-            self.memory.append(&mut octets);
-            octets = rest;
+        if self.file.is_none() {
+            let room = IN_MEMORY.saturating_sub(self.memory.len());
+            self.memory.extend(buffer.drain(..room.min(buffer.len())));
         }
-        let file = self.file.take();
-        let directory = self.directory.clone();
-        let written = tokio::task::spawn_blocking(move || -> io::Result<Spilled> {
-            let mut spilled = match file {
-                Some(spilled) => spilled,
-                None => Spilled {
-                    file: tempfile::tempfile_in(&directory)?,
-                    length: 0,
-                },
-            };
-            spilled.file.write_all(&octets)?;
-            spilled.length += octets.len() as u64;
-            Ok(spilled)
+        let (file, directory) = (self.file.take(), self.directory.clone());
+        let octets = std::mem::take(buffer);
+        let written = tokio::task::spawn_blocking(move || {
+            let written = append(file, &directory, &octets);
+            (octets, written)
         });
         match written.await {
-            Ok(Ok(spilled)) => self.file = Some(spilled),
-            Ok(Err(error)) => {
+            Ok((octets, Ok(spilled))) => {
+                self.file = Some(spilled);
+                *buffer = octets;
+                buffer.clear();
+            }
+            Ok((_, Err(error))) => {
                 tracing::error!(%error, directory = %self.directory.display(), "a temporary file cannot be written");
                 self.failed = true;
             }
             Err(_) => self.failed = true,
         }
     }
+}
+
+/// Adds to the file; the first octets make it.
+fn append(file: Option<Spilled>, directory: &Path, octets: &[u8]) -> io::Result<Spilled> {
+    let mut spilled = match file {
+        Some(spilled) => spilled,
+        None => Spilled {
+            file: tempfile::tempfile_in(directory)?,
+            length: 0,
+        },
+    };
+    spilled.file.write_all(octets)?;
+    spilled.length += octets.len() as u64;
+    Ok(spilled)
 }
 
 #[cfg(test)]
@@ -174,6 +182,22 @@ mod tests {
             assert!(all(&content) == expected);
             assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         }
+    }
+
+    #[tokio::test]
+    async fn t_23_little_of_a_large_message_is_in_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut collector = Collector::new(dir.path());
+        let mut buffer = Vec::new();
+        for _ in 0..800 {
+            buffer.extend_from_slice(&[7; 64 * 1024]);
+            collector.take(&mut buffer).await;
+            assert!(collector.memory.capacity() <= 2 * IN_MEMORY);
+            assert!(buffer.capacity() <= 4 * WRITE_AT);
+        }
+        let content = collector.finish(buffer).await.unwrap();
+        assert_eq!(content.len(), 800 * 64 * 1024);
+        assert_eq!(content.memory.len(), IN_MEMORY);
     }
 
     #[tokio::test]

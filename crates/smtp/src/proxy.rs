@@ -38,6 +38,20 @@ pub fn parse(input: &[u8]) -> ProxyParse {
     found.unwrap_or(ProxyParse::Invalid)
 }
 
+/// How many octets surely belong to a header that is [`ProxyParse::Incomplete`]: so many can be
+/// read without taking one of the session behind it.
+pub fn wanted(input: &[u8]) -> usize {
+    match (input.first(), input.get(14..16)) {
+        (Some(b'\r'), None) => 16_usize.saturating_sub(input.len()).max(1),
+        (Some(b'\r'), Some(&[high, low])) => {
+            let len = 16 + usize::from(u16::from_be_bytes([high, low]));
+            len.saturating_sub(input.len()).max(1)
+        }
+        // Only its LF says where a header of version 1 ends.
+        _ => 1,
+    }
+}
+
 fn version1(input: &[u8]) -> Option<ProxyParse> {
     let head = input.get(..V1_MAX).unwrap_or(input);
     let Some(end) = memchr(b'\n', head) else {
@@ -147,6 +161,13 @@ mod tests {
         }
         assert_eq!(parse(header), want);
         assert_eq!(parse(&[header, b"EHLO x\r\n"].concat()), want);
+        // Reading only what is surely wanted ends exactly behind it.
+        let mut read = 0;
+        while parse(&header[..read]) == ProxyParse::Incomplete {
+            read += wanted(&header[..read]);
+            assert!(read <= header.len(), "{read}");
+        }
+        assert_eq!(read, header.len());
     }
 
     #[test]
