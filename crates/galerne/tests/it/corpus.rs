@@ -11,15 +11,26 @@ fn corpus() -> PathBuf {
 }
 
 fn messages(folder: &str) -> BTreeMap<String, Vec<u8>> {
-    let entries = std::fs::read_dir(corpus().join(folder)).unwrap().map(Result::unwrap);
-    let named = entries.map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()));
+    let entries = std::fs::read_dir(corpus().join(folder))
+        .unwrap()
+        .map(Result::unwrap);
+    let named = entries.map(|entry| {
+        (
+            entry.file_name().into_string().unwrap(),
+            std::fs::read(entry.path()).unwrap(),
+        )
+    });
     named.collect()
 }
 
 fn expected(folder: &str) -> BTreeMap<String, String> {
     let table = std::fs::read_to_string(corpus().join("expected.tsv")).unwrap();
-    let rows = table.lines().skip(1).filter_map(|line| line.split_once('\t'));
-    let rows = rows.filter_map(|(file, code)| Some((file.strip_prefix(folder)?.to_owned(), code.to_owned())));
+    let rows = table
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_once('\t'));
+    let rows = rows
+        .filter_map(|(file, code)| Some((file.strip_prefix(folder)?.to_owned(), code.to_owned())));
     rows.collect()
 }
 
@@ -54,7 +65,9 @@ async fn relay(world: &World, folder: &str) -> BTreeMap<String, (String, Option<
     let mut client = world.login().await;
     let mut results = BTreeMap::new();
     for (name, message) in messages(folder) {
-        client.envelope("orders@example.com", &["anna@example.org"]).await;
+        client
+            .envelope("orders@example.com", &["anna@example.org"])
+            .await;
         client.send_raw(&on_the_wire(&message)).await.unwrap();
         let reply = client.hear().await;
         let arrived = mx.messages().pop().map(|message| message.content);
@@ -65,19 +78,29 @@ async fn relay(world: &World, folder: &str) -> BTreeMap<String, (String, Option<
 }
 
 #[tokio::test(start_paused = true)]
-async fn relay_21_relay_27_relay_77_every_real_message_arrives_octet_for_octet_or_is_refused_as_listed() {
+async fn relay_21_relay_27_relay_77_every_real_message_arrives_octet_for_octet_or_is_refused_as_listed()
+ {
     let world = World::new("");
     let originals = messages("wire");
     let mut verdicts = BTreeMap::new();
     for (name, (verdict, arrived)) in relay(&world, "wire").await {
         match arrived {
-            Some(arrived) => assert!(arrived == originals[&name] && verdict == "relay", "{name}: {verdict}"),
+            Some(arrived) => assert!(
+                arrived == originals[&name] && verdict == "relay",
+                "{name}: {verdict}"
+            ),
             None => assert_ne!(verdict, "relay", "{name}"),
         }
         verdicts.insert(name, verdict);
     }
     assert_eq!(verdicts, expected("wire/"));
-    assert!(verdicts.values().filter(|verdict| *verdict == "relay").count() > 60);
+    assert!(
+        verdicts
+            .values()
+            .filter(|verdict| *verdict == "relay")
+            .count()
+            > 60
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,7 +13,10 @@ use crate::world::{CLIENT, Client, MESSAGE, Talk, World};
 const SECOND: Duration = Duration::from_secs(1);
 
 async fn greeting(client: &mut Client) -> String {
-    client.line().await.unwrap_or_else(|error| error.to_string())
+    client
+        .line()
+        .await
+        .unwrap_or_else(|error| error.to_string())
 }
 
 async fn is_closed(client: &mut Client) -> bool {
@@ -36,7 +39,11 @@ async fn relay_5_one_more_than_threadnb_gets_421() {
     assert!(is_closed(&mut open[0]).await);
     drop(open.remove(0));
     sleep(SECOND).await;
-    assert!(greeting(&mut world.client(CLIENT).await).await.starts_with("220 "));
+    assert!(
+        greeting(&mut world.client(CLIENT).await)
+            .await
+            .starts_with("220 ")
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -46,7 +53,12 @@ async fn relay_5_an_idle_stranger_gives_way_and_is_told() {
     let mut stranger = world.client(CLIENT).await;
     stranger.hello().await;
     sleep(9 * SECOND).await;
-    assert!(greeting(&mut world.client(CLIENT).await).await.starts_with("421 4.3.2 "), "not yet idle enough");
+    assert!(
+        greeting(&mut world.client(CLIENT).await)
+            .await
+            .starts_with("421 4.3.2 "),
+        "not yet idle enough"
+    );
     sleep(2 * SECOND).await;
     let mut next = world.client(CLIENT).await;
     assert!(next.hello().await.code == 250);
@@ -68,7 +80,11 @@ async fn relay_5_t_18_octets_of_an_unfinished_command_do_not_keep_a_place() {
         slow.send_raw(b"x").await.unwrap();
         sleep(SECOND).await;
     }
-    assert!(greeting(&mut world.client(CLIENT).await).await.starts_with("220 "));
+    assert!(
+        greeting(&mut world.client(CLIENT).await)
+            .await
+            .starts_with("220 ")
+    );
     assert!(slow.hear().await.starts_with("421 4.3.2 "));
 }
 
@@ -90,22 +106,40 @@ async fn relay_5_t_18_a_handshake_that_hangs_gives_way_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn relay_5_t_19_maxperip_counts_the_strangers_of_one_address() {
-    let world = World::new("[rfrelay]\nmaxperip = 2\n== users/office.ini\n[account]\nsmtpip = 198.18.0.1\nsmtpssl = 0\n");
+    let world = World::new(
+        "[rfrelay]\nmaxperip = 2\n== users/office.ini\n[account]\nsmtpip = 198.18.0.1\nsmtpssl = 0\n",
+    );
     let mut first = world.client(CLIENT).await;
     let _second = world.client(CLIENT).await;
     let mut third = world.client(CLIENT).await;
     let told = greeting(&mut third).await;
     assert!(told.starts_with("421 4.7.0 "), "{told}");
-    assert!(greeting(&mut world.client("203.0.113.8").await).await.starts_with("220 "));
+    assert!(
+        greeting(&mut world.client("203.0.113.8").await)
+            .await
+            .starts_with("220 ")
+    );
     for _ in 0..5 {
         let mut known = world.client("198.18.0.1").await;
-        assert!(greeting(&mut known).await.starts_with("220 "), "an address of an account");
+        assert!(
+            greeting(&mut known).await.starts_with("220 "),
+            "an address of an account"
+        );
         std::mem::forget(known);
     }
     // Once it has logged in it no longer counts.
     first.hello().await;
-    assert!(first.say("AUTH PLAIN AGRlbW8Ac2VjcmV0").await.starts_with("235 "));
-    assert!(greeting(&mut world.client(CLIENT).await).await.starts_with("220 "));
+    assert!(
+        first
+            .say("AUTH PLAIN AGRlbW8Ac2VjcmV0")
+            .await
+            .starts_with("235 ")
+    );
+    assert!(
+        greeting(&mut world.client(CLIENT).await)
+            .await
+            .starts_with("220 ")
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -147,7 +181,11 @@ async fn trickle(world: &World, at: At) -> (String, u64) {
     };
     match at {
         At::Command => {}
-        At::Data => client.envelope("a@example.com", &["anna@example.org"]).await,
+        At::Data => {
+            client
+                .envelope("a@example.com", &["anna@example.org"])
+                .await
+        }
         At::Bdat | At::Chunks => {
             client.say("MAIL FROM:<a@example.com>").await;
             client.say("RCPT TO:<anna@example.org>").await;
@@ -163,7 +201,11 @@ async fn trickle(world: &World, at: At) -> (String, u64) {
         }
     }
     let began = Instant::now();
-    let octets: &[u8] = if at == At::Chunks { b"BDAT 1\r\nx" } else { b"x" };
+    let octets: &[u8] = if at == At::Chunks {
+        b"BDAT 1\r\nx"
+    } else {
+        b"x"
+    };
     let mut stream = client.into_stream();
     let mut heard = Vec::new();
     loop {
@@ -183,7 +225,10 @@ async fn trickle(world: &World, at: At) -> (String, u64) {
         assert!(began.elapsed().as_secs() < 6 * 3600, "{at:?} never ends");
     }
     let heard = String::from_utf8_lossy(&heard);
-    (heard.lines().last().unwrap_or_default().to_owned(), began.elapsed().as_secs())
+    (
+        heard.lines().last().unwrap_or_default().to_owned(),
+        began.elapsed().as_secs(),
+    )
 }
 
 async fn honest(world: &World, mx: &Sink, count: u64) {
@@ -202,13 +247,22 @@ async fn t_18_slow_clients_are_ended_wherever_they_are_slow() {
     let world = World::new("");
     let mx = world.mx("example.org", "198.51.100.25");
     let (reply, seconds) = trickle(&world, At::Command).await;
-    assert!(reply.starts_with("421 4.4.2 ") && (300..=310).contains(&seconds), "{reply}, {seconds} s");
+    assert!(
+        reply.starts_with("421 4.4.2 ") && (300..=310).contains(&seconds),
+        "{reply}, {seconds} s"
+    );
     for at in [At::Data, At::Bdat] {
         let (reply, seconds) = trickle(&world, at).await;
-        assert!(reply.starts_with("421 4.4.2 ") && (180..=190).contains(&seconds), "{at:?}: {reply}, {seconds} s");
+        assert!(
+            reply.starts_with("421 4.4.2 ") && (180..=190).contains(&seconds),
+            "{at:?}: {reply}, {seconds} s"
+        );
     }
     let (reply, seconds) = trickle(&world, At::Chunks).await;
-    assert!(reply.starts_with("421 4.4.2 ") && (3600..=3720).contains(&seconds), "{reply}, {seconds} s");
+    assert!(
+        reply.starts_with("421 4.4.2 ") && (3600..=3720).contains(&seconds),
+        "{reply}, {seconds} s"
+    );
     let (_, seconds) = trickle(&world, At::Handshake).await;
     assert!((30..=41).contains(&seconds), "handshake: {seconds} s");
     assert_eq!((mx.accepted(), world.hops().len()), (0, 0));
@@ -220,7 +274,9 @@ async fn t_18_honest_clients_do_not_notice_the_slow_ones() {
     let mx = world.mx("example.org", "198.51.100.25");
     let mut slow = Vec::new();
     for number in 0..1000 {
-        let mut client = world.client(&format!("198.18.{}.{}", number / 250, number % 250)).await;
+        let mut client = world
+            .client(&format!("198.18.{}.{}", number / 250, number % 250))
+            .await;
         client.hello().await;
         client.send_raw(b"MAIL").await.unwrap();
         slow.push(client);
@@ -258,8 +314,13 @@ async fn a_client_that_ends_its_side_still_gets_the_replies_to_what_it_sent() {
     let world = World::new("");
     let mx = world.mx("example.org", "198.51.100.25");
     let mut client = world.login().await;
-    client.envelope("a@example.com", &["anna@example.org"]).await;
-    client.send_raw(format!("{MESSAGE}.\r\nQUIT\r\n").as_bytes()).await.unwrap();
+    client
+        .envelope("a@example.com", &["anna@example.org"])
+        .await;
+    client
+        .send_raw(format!("{MESSAGE}.\r\nQUIT\r\n").as_bytes())
+        .await
+        .unwrap();
     client.shutdown().await.unwrap();
     assert!(client.hear().await.starts_with("250 2.0.0 Ok"));
     assert!(client.hear().await.starts_with("221 "));
@@ -270,28 +331,43 @@ async fn a_client_that_ends_its_side_still_gets_the_replies_to_what_it_sent() {
 async fn a_message_that_breaks_off_is_not_delivered() {
     let world = World::new("");
     let mx = world.mx("example.org", "198.51.100.25");
-    for content in [MESSAGE.to_owned(), format!("{MESSAGE}."), format!("{MESSAGE}.\r")] {
+    for content in [
+        MESSAGE.to_owned(),
+        format!("{MESSAGE}."),
+        format!("{MESSAGE}.\r"),
+    ] {
         let mut client = world.login().await;
-        client.envelope("a@example.com", &["anna@example.org"]).await;
+        client
+            .envelope("a@example.com", &["anna@example.org"])
+            .await;
         client.send_raw(content.as_bytes()).await.unwrap();
         client.shutdown().await.unwrap();
         assert!(is_closed(&mut client).await, "{content:?}");
     }
     sleep(10 * SECOND).await;
-    assert_eq!((world.hops().len(), mx.accepted(), world.gate.registry.len()), (0, 0, 0));
+    assert_eq!(
+        (world.hops().len(), mx.accepted(), world.gate.registry.len()),
+        (0, 0, 0)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn t_04_commands_sent_before_the_greeting_are_not_obeyed_behind_ehlo() {
     let world = World::new("");
     let mut client = world.client(CLIENT).await;
-    client.send_raw(b"EHLO early.example\r\nMAIL FROM:<a@example.com>\r\n").await.unwrap();
+    client
+        .send_raw(b"EHLO early.example\r\nMAIL FROM:<a@example.com>\r\n")
+        .await
+        .unwrap();
     assert!(client.hear().await.starts_with("220 "));
     assert!(client.hear().await.starts_with("503 5.5.1 "));
     assert!(is_closed(&mut client).await);
     // HTTP, as a browser can be made to send it.
     let mut client = world.client(CLIENT).await;
-    client.send_raw(b"POST / HTTP/1.1\r\nHost: mta\r\n\r\nEHLO x\r\n").await.unwrap();
+    client
+        .send_raw(b"POST / HTTP/1.1\r\nHost: mta\r\n\r\nEHLO x\r\n")
+        .await
+        .unwrap();
     assert!(client.hear().await.starts_with("220 "));
     for _ in 0..3 {
         assert!(client.hear().await.starts_with("500 5.5.1 "));
@@ -301,7 +377,9 @@ async fn t_04_commands_sent_before_the_greeting_are_not_obeyed_behind_ehlo() {
 // -- TLS -------------------------------------------------------------------------------------------
 
 /// A TLS session of our own making, so that its records can be touched.
-async fn raw_tls(world: &World) -> tokio_rustls::client::TlsStream<std::pin::Pin<Box<dyn crate::world::Wire>>> {
+async fn raw_tls(
+    world: &World,
+) -> tokio_rustls::client::TlsStream<std::pin::Pin<Box<dyn crate::world::Wire>>> {
     let mut client = world.client("198.18.0.1").await;
     client.hello().await;
     assert_eq!(client.command("STARTTLS").await.unwrap().code, 220);
@@ -349,7 +427,11 @@ async fn t_07_close_notify_within_content_ends_the_session_and_cleartext_is_not_
         let _ = clear.flush().await;
         sleep(SECOND * 20).await;
         assert_eq!(world.gate.registry.len(), 0, "the session has ended");
-        assert_eq!((world.hops().len(), mx.attempts().len()), (0, 0), "chunked: {chunked}");
+        assert_eq!(
+            (world.hops().len(), mx.attempts().len()),
+            (0, 0),
+            "chunked: {chunked}"
+        );
         assert!(world.transactions().is_empty());
     }
 }

@@ -38,12 +38,21 @@ impl Player {
         let world = World::new(BY_ADDRESS);
         if !dialogue.has("auth") {
             let demo = world.root().join("users/demo.ini");
-            let text = fs::read_to_string(&demo).unwrap().replace("smtpssl = 0", "smtpssl = 1");
+            let text = fs::read_to_string(&demo)
+                .unwrap()
+                .replace("smtpssl = 0", "smtpssl = 1");
             fs::write(&demo, text).unwrap();
             world.reload("");
         }
         let email = "refused@example.net".to_owned();
-        world.lists.add("rfhard", ListEntry { email, source: "api", reason: "policy of the dialogues".into() });
+        world.lists.add(
+            "rfhard",
+            ListEntry {
+                email,
+                source: "api",
+                reason: "policy of the dialogues".into(),
+            },
+        );
         let mx = world.mx("example.net", "198.51.100.25");
         world.mx("relay.example.com", "198.51.100.26");
         let view = world.gate.view();
@@ -53,9 +62,17 @@ impl Player {
             tls: view.tls.clone(),
             temporary: view.temporary.clone(),
         });
-        let client =
-            if dialogue.has("tls") { world.tls_client(CLIENT).await } else { world.client(CLIENT).await };
-        Player { world, mx, client: Some(client), delivered: 0 }
+        let client = if dialogue.has("tls") {
+            world.tls_client(CLIENT).await
+        } else {
+            world.client(CLIENT).await
+        };
+        Player {
+            world,
+            mx,
+            client: Some(client),
+            delivered: 0,
+        }
     }
 
     fn client(&mut self) -> &mut Client {
@@ -73,7 +90,11 @@ impl Player {
     /// `250 2.0.0 OK <octets>`: what the destination said, and recorded.
     async fn delivered(&mut self, octets: &str) -> Result<(), String> {
         let reply = self.client().reply().await.map_err(|e| e.to_string())?;
-        let recorded = self.mx.messages().get(self.delivered).map_or(0, |message| message.size);
+        let recorded = self
+            .mx
+            .messages()
+            .get(self.delivered)
+            .map_or(0, |message| message.size);
         self.delivered += 1;
         match reply.code {
             250 if recorded.to_string() == octets => Ok(()),
@@ -89,7 +110,11 @@ impl Player {
         let got = self.client().line().await.map_err(|e| e.to_string())?;
         // Who is refused by policy is refused by a list here.
         let listed = want.starts_with("550 ") && got.starts_with("451 9.2.1 X-SMTP-R-API ");
-        if listed || matches(want, &got) { Ok(()) } else { Err(format!("got {got}")) }
+        if listed || matches(want, &got) {
+            Ok(())
+        } else {
+            Err(format!("got {got}"))
+        }
     }
 
     async fn step(&mut self, step: &Step) -> Result<(), String> {
@@ -98,7 +123,11 @@ impl Player {
             Step::Line(want) => self.line(want).await,
             Step::Reply(code) => {
                 let reply = self.client().reply().await.map_err(|e| e.to_string())?;
-                if reply.code.to_string() == *code { Ok(()) } else { Err(format!("got {reply}")) }
+                if reply.code.to_string() == *code {
+                    Ok(())
+                } else {
+                    Err(format!("got {reply}"))
+                }
             }
             Step::Handshake => {
                 let clear = self.client.take().unwrap();
@@ -126,7 +155,10 @@ async fn play_in(name: &str, dialogue: &Dialogue, piece: usize) {
         result.unwrap_or_else(|problem| panic!("{name}.smtp, line {number}: {problem}"));
     }
     let more = tokio::time::timeout(Duration::from_secs(1), player.client().line()).await;
-    assert!(!matches!(more, Ok(Ok(_))), "{name}.smtp: {more:?} at the end");
+    assert!(
+        !matches!(more, Ok(Ok(_))),
+        "{name}.smtp: {more:?} at the end"
+    );
 }
 
 async fn play(name: &str) {
@@ -144,7 +176,10 @@ fn every_dialogue_is_played() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap();
         let played = source.contains(&format!("play(\"{name}\")"));
-        assert!(played || path.extension().is_none_or(|e| e != "smtp"), "{name}.smtp is not played");
+        assert!(
+            played || path.extension().is_none_or(|e| e != "smtp"),
+            "{name}.smtp is not played"
+        );
     }
 }
 

@@ -25,7 +25,9 @@ async fn relay_2_nothing_goes_out_before_the_end_of_data() {
     let world = World::new("");
     let mx = world.mx("example.org", "198.51.100.25");
     let mut client = world.login().await;
-    client.envelope("orders@example.com", &["anna@example.org"]).await;
+    client
+        .envelope("orders@example.com", &["anna@example.org"])
+        .await;
     client.send_raw(MESSAGE.as_bytes()).await.unwrap();
     sleep(MINUTE).await;
     assert_eq!(world.hops(), Vec::<String>::new());
@@ -40,17 +42,37 @@ async fn relay_10_relay_11_an_account_for_tls_only_is_refused_in_clear_whatever_
     let world = World::new("== users/safe.ini\n[account]\nsmtplogin = safe\nsmtppassw = hidden\n");
     world.mx("example.org", "198.51.100.25");
     let mut client = world.client(CLIENT).await;
-    assert!(client.hello().await.offers("AUTH"), "demo may log in in clear");
+    assert!(
+        client.hello().await.offers("AUTH"),
+        "demo may log in in clear"
+    );
     for password in ["hidden", "wrong"] {
         let reply = plain(&mut client, "safe", password).await;
         assert!(reply.starts_with("538 5.7.11 "), "{reply}");
     }
     assert_eq!(client.command("STARTTLS").await.unwrap().code, 220);
     let mut client = world.start_tls(client).await;
-    assert!(client.command("EHLO app.example.com").await.unwrap().offers("AUTH"));
-    assert!(plain(&mut client, "safe", "wrong").await.starts_with("535 5.7.8 "));
-    assert!(plain(&mut client, "safe", "hidden").await.starts_with("235 2.7.0 "));
-    let reply = client.transaction("a@example.com", &["anna@example.org"], MESSAGE.as_bytes()).await.unwrap();
+    assert!(
+        client
+            .command("EHLO app.example.com")
+            .await
+            .unwrap()
+            .offers("AUTH")
+    );
+    assert!(
+        plain(&mut client, "safe", "wrong")
+            .await
+            .starts_with("535 5.7.8 ")
+    );
+    assert!(
+        plain(&mut client, "safe", "hidden")
+            .await
+            .starts_with("235 2.7.0 ")
+    );
+    let reply = client
+        .transaction("a@example.com", &["anna@example.org"], MESSAGE.as_bytes())
+        .await
+        .unwrap();
     assert_eq!(reply.code, 250, "{reply}");
     let (submission, _) = world.transactions().remove(0);
     assert!(submission.client.tls);
@@ -65,14 +87,30 @@ async fn relay_11_without_an_account_for_clear_sessions_auth_is_not_advertised_t
     world.reload("");
     let mut client = world.client(CLIENT).await;
     assert!(!client.hello().await.offers("AUTH"));
-    assert!(plain(&mut client, "demo", "secret").await.starts_with("538 5.7.11 "));
-    assert!(client.say("MAIL FROM:<a@example.com>").await.starts_with("250 "));
-    assert_eq!(client.say("RCPT TO:<b@example.net>").await, "550 5.7.1 relaying denied");
+    assert!(
+        plain(&mut client, "demo", "secret")
+            .await
+            .starts_with("538 5.7.11 ")
+    );
+    assert!(
+        client
+            .say("MAIL FROM:<a@example.com>")
+            .await
+            .starts_with("250 ")
+    );
+    assert_eq!(
+        client.say("RCPT TO:<b@example.net>").await,
+        "550 5.7.1 relaying denied"
+    );
     // The port of implicit TLS.
     let mut client = world.tls_client(CLIENT).await;
     let hello = client.hello().await;
     assert!(hello.offers("AUTH") && !hello.offers("STARTTLS"));
-    assert!(plain(&mut client, "demo", "secret").await.starts_with("235 "));
+    assert!(
+        plain(&mut client, "demo", "secret")
+            .await
+            .starts_with("235 ")
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -81,11 +119,25 @@ async fn relay_12_auth_login_opens_the_relay() {
     world.mx("example.org", "198.51.100.25");
     let mut client = world.client(CLIENT).await;
     let hello = client.hello().await;
-    assert!(hello.lines.iter().any(|line| line.ends_with("AUTH PLAIN LOGIN")), "{hello}");
+    assert!(
+        hello
+            .lines
+            .iter()
+            .any(|line| line.ends_with("AUTH PLAIN LOGIN")),
+        "{hello}"
+    );
     assert_eq!(client.say("AUTH LOGIN").await, "334 VXNlcm5hbWU6");
     assert_eq!(client.say(&base64(b"demo")).await, "334 UGFzc3dvcmQ6");
-    assert!(client.say(&base64(b"secret")).await.starts_with("235 2.7.0 "));
-    let reply = client.transaction("a@example.com", &["anna@example.org"], MESSAGE.as_bytes()).await.unwrap();
+    assert!(
+        client
+            .say(&base64(b"secret"))
+            .await
+            .starts_with("235 2.7.0 ")
+    );
+    let reply = client
+        .transaction("a@example.com", &["anna@example.org"], MESSAGE.as_bytes())
+        .await
+        .unwrap();
     assert_eq!(reply.code, 250, "{reply}");
 }
 
@@ -95,20 +147,38 @@ async fn relay_13_a_stranger_may_not_send_anywhere() {
     let mx = world.mx("example.org", "198.51.100.25");
     let mut client = world.client(CLIENT).await;
     client.hello().await;
-    assert!(client.say("MAIL FROM:<a@example.com>").await.starts_with("250 "));
+    assert!(
+        client
+            .say("MAIL FROM:<a@example.com>")
+            .await
+            .starts_with("250 ")
+    );
     for recipient in ["anna@example.org", "a@mta10.example.net", "postmaster"] {
-        assert_eq!(client.say(&format!("RCPT TO:<{recipient}>")).await, "550 5.7.1 relaying denied");
+        assert_eq!(
+            client.say(&format!("RCPT TO:<{recipient}>")).await,
+            "550 5.7.1 relaying denied"
+        );
     }
     assert!(client.say("DATA").await.starts_with("503 5.5.1 "));
     // Only AUTH makes the difference.
     assert!(client.say("RSET").await.starts_with("250 "));
-    assert!(plain(&mut client, "demo", "secret").await.starts_with("235 "));
-    let reply = client.transaction("a@example.com", &["anna@example.org"], MESSAGE.as_bytes()).await.unwrap();
+    assert!(
+        plain(&mut client, "demo", "secret")
+            .await
+            .starts_with("235 ")
+    );
+    let reply = client
+        .transaction("a@example.com", &["anna@example.org"], MESSAGE.as_bytes())
+        .await
+        .unwrap();
     assert_eq!(reply.code, 250);
     assert_eq!(mx.accepted(), 1);
     let refused = world.refused();
     assert_eq!(refused.len(), 3);
-    assert_eq!((refused[0].user.as_deref(), refused[0].rule.as_str()), (None, "RELAY-13"));
+    assert_eq!(
+        (refused[0].user.as_deref(), refused[0].rule.as_str()),
+        (None, "RELAY-13")
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -129,8 +199,13 @@ async fn relay_14_what_is_configured_away_is_not_offered_and_requiretls_never_is
     ];
     assert_eq!(offered, expected);
     for parameter in ["REQUIRETLS", "PRDR", "BODY=BINARYMIME"] {
-        let reply = client.say(&format!("MAIL FROM:<a@example.com> {parameter}")).await;
-        assert!(reply.starts_with("555 5.5.4 ") || reply.starts_with("501 5.5.4 "), "{parameter}: {reply}");
+        let reply = client
+            .say(&format!("MAIL FROM:<a@example.com> {parameter}"))
+            .await;
+        assert!(
+            reply.starts_with("555 5.5.4 ") || reply.starts_with("501 5.5.4 "),
+            "{parameter}: {reply}"
+        );
     }
     assert!(client.say("BDAT 0 LAST").await.starts_with("502 5.5.1 "));
 }
@@ -139,17 +214,32 @@ async fn relay_14_what_is_configured_away_is_not_offered_and_requiretls_never_is
 async fn relay_15_t_22_the_limit_holds_to_the_octet() {
     let world = World::new("[rfrelay]\nmaxsize = 1024\n");
     let mx = world.mx("example.org", "198.51.100.25");
-    let message = |size: usize| format!("{MESSAGE}{}\r\n", "x".repeat(size - MESSAGE.len() - 2)).into_bytes();
+    let message =
+        |size: usize| format!("{MESSAGE}{}\r\n", "x".repeat(size - MESSAGE.len() - 2)).into_bytes();
     let mut client = world.login().await;
-    assert!(client.say("MAIL FROM:<a@example.com> SIZE=1025").await.starts_with("552 5.3.4 "));
-    let reply = client.transaction("a@example.com", &["anna@example.org"], &message(1025)).await.unwrap();
+    assert!(
+        client
+            .say("MAIL FROM:<a@example.com> SIZE=1025")
+            .await
+            .starts_with("552 5.3.4 ")
+    );
+    let reply = client
+        .transaction("a@example.com", &["anna@example.org"], &message(1025))
+        .await
+        .unwrap();
     assert_eq!(reply.text(), "552 5.3.4 Message too big");
     assert_eq!(mx.accepted(), 0);
-    let reply = client.transaction("a@example.com", &["anna@example.org"], &message(1024)).await.unwrap();
+    let reply = client
+        .transaction("a@example.com", &["anna@example.org"], &message(1024))
+        .await
+        .unwrap();
     assert_eq!(reply.code, 250, "{reply}");
     assert_eq!(mx.messages()[0].size, 1024);
     let refused = world.refused();
-    assert_eq!((refused[0].size, refused[0].recipient.as_str()), (1025, "anna@example.org"));
+    assert_eq!(
+        (refused[0].size, refused[0].recipient.as_str()),
+        (1025, "anna@example.org")
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,7 +247,9 @@ async fn t_22_far_beyond_the_limit_reading_stops_and_the_reply_is_still_heard() 
     let world = World::new("[rfrelay]\nmaxsize = 1024\n");
     world.mx("example.org", "198.51.100.25");
     let mut client = world.login().await;
-    client.envelope("a@example.com", &["anna@example.org"]).await;
+    client
+        .envelope("a@example.com", &["anna@example.org"])
+        .await;
     client.send_raw(MESSAGE.as_bytes()).await.unwrap();
     let line = "y".repeat(1022) + "\r\n";
     let mut sent = 0;
@@ -187,7 +279,14 @@ async fn relay_16_the_five_minutes_are_those_of_one_command() {
     let world = World::new("");
     let mx = world.mx("example.org", "198.51.100.25");
     let mut client = world.login().await;
-    for line in ["NOOP", "VRFY x", "FOO", "MAIL FROM:<a@example.com>", "NOOP", "RCPT TO:<anna@example.org>"] {
+    for line in [
+        "NOOP",
+        "VRFY x",
+        "FOO",
+        "MAIL FROM:<a@example.com>",
+        "NOOP",
+        "RCPT TO:<anna@example.org>",
+    ] {
         sleep(4 * MINUTE).await;
         assert!(!client.say(line).await.starts_with("421"), "{line}");
     }
@@ -206,7 +305,15 @@ async fn relay_16_ten_errors_end_the_session_and_no_remote_hears_of_it() {
     let mut client = world.login().await;
     client.say("MAIL FROM:<a@example.com>").await;
     client.say("RCPT TO:<anna@example.org>").await;
-    let wrong = ["FOO", "MAIL FROM:<b@example.com>", "RCPT TO:<<>", "EHLO", "STARTTLS now", "AUTH PLAIN", "DATA now"];
+    let wrong = [
+        "FOO",
+        "MAIL FROM:<b@example.com>",
+        "RCPT TO:<<>",
+        "EHLO",
+        "STARTTLS now",
+        "AUTH PLAIN",
+        "DATA now",
+    ];
     for line in wrong.iter().cycle().take(9) {
         let code = client.command(line).await.unwrap().code;
         assert!((500..=503).contains(&code), "{line}: {code}");
@@ -221,19 +328,37 @@ async fn relay_16_ten_errors_end_the_session_and_no_remote_hears_of_it() {
 async fn relay_17_each_transaction_is_answered_before_the_next_begins() {
     let world = World::new("");
     let mx = world.mx("example.org", "198.51.100.25");
-    mx.rule(Rule::at(Stage::Dot).recipient("slow").delay(Duration::from_secs(20)).reply("250 2.0.0 slowly"));
+    mx.rule(
+        Rule::at(Stage::Dot)
+            .recipient("slow")
+            .delay(Duration::from_secs(20))
+            .reply("250 2.0.0 slowly"),
+    );
     mx.rule(Rule::at(Stage::Dot).reply("250 2.0.0 fast"));
     let mut client = world.login().await;
-    client.envelope("a@example.com", &["slow@example.org"]).await;
+    client
+        .envelope("a@example.com", &["slow@example.org"])
+        .await;
     // The next transaction is on its way before the first is answered.
-    client.send_raw(format!("{MESSAGE}.\r\nMAIL FROM:<b@example.com>\r\nRCPT TO:<anna@example.org>\r\nDATA\r\n").as_bytes()).await.unwrap();
+    client
+        .send_raw(
+            format!(
+                "{MESSAGE}.\r\nMAIL FROM:<b@example.com>\r\nRCPT TO:<anna@example.org>\r\nDATA\r\n"
+            )
+            .as_bytes(),
+        )
+        .await
+        .unwrap();
     sleep(Duration::from_secs(10)).await;
     assert_eq!(world.gate.registry.len(), 1);
     assert_eq!(client.hear().await, "250 2.0.0 slowly");
     assert!(client.hear().await.starts_with("250 2.1.0"));
     assert!(client.hear().await.starts_with("250 2.1.5"));
     assert!(client.hear().await.starts_with("354 "));
-    assert_eq!(client.content(MESSAGE.as_bytes()).await.unwrap().text(), "250 2.0.0 fast");
+    assert_eq!(
+        client.content(MESSAGE.as_bytes()).await.unwrap().text(),
+        "250 2.0.0 fast"
+    );
     let order: Vec<_> = mx.messages().iter().map(|m| m.sender.clone()).collect();
     assert_eq!(order, ["a@example.com", "b@example.com"]);
 }
@@ -245,7 +370,10 @@ async fn relay_18_bare_line_ends_are_refused() {
     let world = World::new("");
     let mx = world.mx("example.org", "198.51.100.25");
     let reply = world.send(&["anna@example.org"], BARE).await;
-    assert_eq!(reply, "451 9.0.3 X-SMTP-R-API message holds a bare CR, a bare LF or a NUL");
+    assert_eq!(
+        reply,
+        "451 9.0.3 X-SMTP-R-API message holds a bare CR, a bare LF or a NUL"
+    );
     assert_eq!((world.hops().len(), mx.connected()), (0, 0));
 }
 
@@ -253,10 +381,17 @@ async fn relay_18_bare_line_ends_are_refused() {
 async fn relay_18_or_normalised() {
     let world = World::new("[rfrelay]\nbarelf = normalise\n");
     let mx = world.mx("example.org", "198.51.100.25");
-    assert!(world.send(&["anna@example.org"], BARE).await.starts_with("250 "));
+    assert!(
+        world
+            .send(&["anna@example.org"], BARE)
+            .await
+            .starts_with("250 ")
+    );
     let expected = "From: a@example.com\r\n\r\none\r\ntwo\r\nthree\r\n";
     assert_eq!(String::from_utf8_lossy(&mx.messages()[0].content), expected);
-    let nul = world.send(&["anna@example.org"], "From: a@example.com\r\n\r\n\0\r\n").await;
+    let nul = world
+        .send(&["anna@example.org"], "From: a@example.com\r\n\r\n\0\r\n")
+        .await;
     assert!(nul.starts_with("451 9.0.3 "), "{nul}");
 }
 
@@ -264,8 +399,20 @@ async fn relay_18_or_normalised() {
 async fn relay_18_or_passed_by_bdat_and_never_otherwise() {
     let world = World::new("[rfrelay]\nbarelf = pass\n");
     let mx = world.mx("example.org", "198.51.100.25");
-    let old = world.mx_with("example.com", "198.51.100.26", SinkOptions { chunking: false, ..SinkOptions::default() });
-    assert!(world.send(&["anna@example.org"], BARE).await.starts_with("250 "));
+    let old = world.mx_with(
+        "example.com",
+        "198.51.100.26",
+        SinkOptions {
+            chunking: false,
+            ..SinkOptions::default()
+        },
+    );
+    assert!(
+        world
+            .send(&["anna@example.org"], BARE)
+            .await
+            .starts_with("250 ")
+    );
     let message = mx.messages().remove(0);
     assert!(message.chunked);
     assert_eq!(String::from_utf8_lossy(&message.content), BARE);
@@ -282,14 +429,28 @@ async fn relay_19_one_recipient_more_than_maxrcpt_is_refused() {
     let world = World::new("[rfrelay]\nmaxrcpt = 2\n");
     let mx = world.mx("example.org", "198.51.100.25");
     let mut client = world.login().await;
-    assert!(client.say("MAIL FROM:<a@example.com>").await.starts_with("250 "));
-    for (recipient, code) in [("one", "250 2.1.5"), ("two", "250 2.1.5"), ("three", "452 4.5.3")] {
-        let reply = client.say(&format!("RCPT TO:<{recipient}@example.org>")).await;
+    assert!(
+        client
+            .say("MAIL FROM:<a@example.com>")
+            .await
+            .starts_with("250 ")
+    );
+    for (recipient, code) in [
+        ("one", "250 2.1.5"),
+        ("two", "250 2.1.5"),
+        ("three", "452 4.5.3"),
+    ] {
+        let reply = client
+            .say(&format!("RCPT TO:<{recipient}@example.org>"))
+            .await;
         assert!(reply.starts_with(code), "{reply}");
     }
     assert!(client.say("DATA").await.starts_with("354"));
     assert_eq!(client.content(MESSAGE.as_bytes()).await.unwrap().code, 250);
-    assert_eq!(mx.messages()[0].recipients, ["one@example.org", "two@example.org"]);
+    assert_eq!(
+        mx.messages()[0].recipients,
+        ["one@example.org", "two@example.org"]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -298,9 +459,24 @@ async fn relay_19_with_maxrcpt_1_the_reply_is_the_remotes_own() {
     let mx = world.mx("example.org", "198.51.100.25");
     mx.rule(Rule::at(Stage::Dot).reply("250-2.0.0 first line\n250 2.0.0 second line"));
     let mut client = world.login().await;
-    assert!(client.say("MAIL FROM:<a@example.com>").await.starts_with("250 "));
-    assert!(client.say("RCPT TO:<one@example.org>").await.starts_with("250 "));
-    assert!(client.say("RCPT TO:<two@example.org>").await.starts_with("452 4.5.3 "));
+    assert!(
+        client
+            .say("MAIL FROM:<a@example.com>")
+            .await
+            .starts_with("250 ")
+    );
+    assert!(
+        client
+            .say("RCPT TO:<one@example.org>")
+            .await
+            .starts_with("250 ")
+    );
+    assert!(
+        client
+            .say("RCPT TO:<two@example.org>")
+            .await
+            .starts_with("452 4.5.3 ")
+    );
     assert!(client.say("DATA").await.starts_with("354"));
     let reply = client.content(MESSAGE.as_bytes()).await.unwrap();
     assert_eq!(reply.text(), "250-2.0.0 first line\n250 2.0.0 second line");
@@ -311,13 +487,19 @@ async fn relay_19_with_maxrcpt_1_the_reply_is_the_remotes_own() {
 async fn send_from(world: &World, from: &str) -> (String, Client) {
     let mut client = world.client(from).await;
     client.hello().await;
-    let reply = client.transaction("a@example.com", &["anna@example.org"], MESSAGE.as_bytes()).await.unwrap();
+    let reply = client
+        .transaction("a@example.com", &["anna@example.org"], MESSAGE.as_bytes())
+        .await
+        .unwrap();
     (reply.text(), client)
 }
 
 fn last_account(world: &World) -> (String, Option<String>) {
     let (submission, _) = world.transactions().pop().unwrap();
-    (submission.client.account.unwrap().name.clone(), submission.client.login)
+    (
+        submission.client.account.unwrap().name.clone(),
+        submission.client.login,
+    )
 }
 
 #[tokio::test(start_paused = true)]
@@ -327,9 +509,12 @@ async fn conf_92_a_client_belongs_to_the_account_with_the_longest_prefix() {
          == users/narrow.ini\n[account]\nsmtpip = 198.18.7.0/24 2001:db8::/32\nsmtpssl = 0\n",
     );
     world.mx("example.org", "198.51.100.25");
-    for (from, account) in
-        [("198.18.1.1", "wide"), ("198.18.7.1", "narrow"), ("2001:db8::7", "narrow"), ("198.18.255.255", "wide")]
-    {
+    for (from, account) in [
+        ("198.18.1.1", "wide"),
+        ("198.18.7.1", "narrow"),
+        ("2001:db8::7", "narrow"),
+        ("198.18.255.255", "wide"),
+    ] {
         let (reply, _) = send_from(&world, from).await;
         assert!(reply.starts_with("250 "), "{from}: {reply}");
         assert_eq!(last_account(&world).0, account, "{from}");
@@ -343,18 +528,34 @@ async fn conf_92_auth_overrides_the_address() {
     let world = World::new("== users/office.ini\n[account]\nsmtpip = 198.18.0.0/16\nsmtpssl = 0\n");
     world.mx("example.org", "198.51.100.25");
     let (_, mut client) = send_from(&world, "198.18.1.1").await;
-    assert_eq!(last_account(&world), ("office".to_owned(), Some("office".to_owned())));
-    assert!(plain(&mut client, "demo", "secret").await.starts_with("235 "));
-    let reply = client.transaction("a@example.com", &["anna@example.org"], MESSAGE.as_bytes()).await.unwrap();
+    assert_eq!(
+        last_account(&world),
+        ("office".to_owned(), Some("office".to_owned()))
+    );
+    assert!(
+        plain(&mut client, "demo", "secret")
+            .await
+            .starts_with("235 ")
+    );
+    let reply = client
+        .transaction("a@example.com", &["anna@example.org"], MESSAGE.as_bytes())
+        .await
+        .unwrap();
     assert_eq!(reply.code, 250);
-    assert_eq!(last_account(&world), ("demo".to_owned(), Some("demo".to_owned())));
+    assert_eq!(
+        last_account(&world),
+        ("demo".to_owned(), Some("demo".to_owned()))
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn conf_92_relay_10_smtpssl_holds_for_addresses_unless_the_network_is_loopback() {
     let world = World::new("== users/office.ini\n[account]\nsmtpip = 198.18.0.0/16 127.0.0.0/8\n");
     world.mx("example.org", "198.51.100.25");
-    assert_eq!(send_from(&world, "198.18.1.1").await.0, "550 5.7.1 relaying denied");
+    assert_eq!(
+        send_from(&world, "198.18.1.1").await.0,
+        "550 5.7.1 relaying denied"
+    );
     assert!(send_from(&world, "127.0.0.1").await.0.starts_with("250 "));
     // The same after STARTTLS and on the port of implicit TLS.
     let mut client = world.client("198.18.1.1").await;
@@ -362,10 +563,16 @@ async fn conf_92_relay_10_smtpssl_holds_for_addresses_unless_the_network_is_loop
     assert_eq!(client.command("STARTTLS").await.unwrap().code, 220);
     let mut client = world.start_tls(client).await;
     client.command("EHLO app.example.com").await.unwrap();
-    let reply = client.transaction("a@example.com", &["anna@example.org"], MESSAGE.as_bytes()).await.unwrap();
+    let reply = client
+        .transaction("a@example.com", &["anna@example.org"], MESSAGE.as_bytes())
+        .await
+        .unwrap();
     assert_eq!(reply.code, 250, "{reply}");
     let mut client = world.tls_client("198.18.1.1").await;
     client.hello().await;
-    let reply = client.transaction("a@example.com", &["anna@example.org"], MESSAGE.as_bytes()).await.unwrap();
+    let reply = client
+        .transaction("a@example.com", &["anna@example.org"], MESSAGE.as_bytes())
+        .await
+        .unwrap();
     assert_eq!(reply.code, 250, "{reply}");
 }

@@ -7,7 +7,16 @@ use crate::world::{CLIENT, MESSAGE, Talk, World};
 
 /// The ends of data that other servers have fallen for (CVE-2023-51764 and its kin).
 const FALSE_ENDS: [&str; 10] = [
-    "\n.\n", "\n.\r\n", "\r.\r", "\r.\r\n", "\r\n.\n", "\r\n.\r", "\r\n\0.\r\n", "\r\n.\0\r\n", "\r\n.\r\r\n", "\r\n\r.\r\n",
+    "\n.\n",
+    "\n.\r\n",
+    "\r.\r",
+    "\r.\r\n",
+    "\r\n.\n",
+    "\r\n.\r",
+    "\r\n\0.\r\n",
+    "\r\n.\0\r\n",
+    "\r\n.\r\r\n",
+    "\r\n\r.\r\n",
 ];
 const SMUGGLED: &str = "MAIL FROM:<evil@example.com>\r\nRCPT TO:<victim@example.org>\r\nDATA\r\nFrom: evil@example.com\r\n\r\nevil\r\n";
 
@@ -18,12 +27,23 @@ async fn t_01_relay_18_no_false_end_of_data_smuggles_a_message_under_any_policy(
             let world = World::new(&format!("[rfrelay]\nbarelf = {policy}\n"));
             let mx = world.mx("example.org", "198.51.100.25");
             let mut client = world.login().await;
-            client.envelope("orders@example.com", &["anna@example.org"]).await;
-            client.send_raw(format!("{MESSAGE}x{end}{SMUGGLED}").as_bytes()).await.unwrap();
+            client
+                .envelope("orders@example.com", &["anna@example.org"])
+                .await;
+            client
+                .send_raw(format!("{MESSAGE}x{end}{SMUGGLED}").as_bytes())
+                .await
+                .unwrap();
             client.send(".").await.unwrap();
             let reply = client.hear().await;
-            assert!(reply.starts_with("250 ") || reply.starts_with("451 9.0.3 "), "{policy} {end:?}: {reply}");
-            assert!(client.say("NOOP").await.starts_with("250 2.0.0"), "{policy} {end:?}: one reply, no more");
+            assert!(
+                reply.starts_with("250 ") || reply.starts_with("451 9.0.3 "),
+                "{policy} {end:?}: {reply}"
+            );
+            assert!(
+                client.say("NOOP").await.starts_with("250 2.0.0"),
+                "{policy} {end:?}: one reply, no more"
+            );
             let attempts = mx.attempts();
             assert!(attempts.len() <= most, "{policy} {end:?}");
             for message in attempts {
@@ -43,11 +63,23 @@ async fn t_02_a_receiver_that_takes_lf_dot_lf_for_the_end_gets_one_message() {
     let mx = world.mx("example.org", "198.51.100.25");
     for end in &FALSE_ENDS[..6] {
         mx.clear();
-        let reply = world.send(&["anna@example.org"], &format!("{MESSAGE}x{end}{SMUGGLED}")).await;
+        let reply = world
+            .send(&["anna@example.org"], &format!("{MESSAGE}x{end}{SMUGGLED}"))
+            .await;
         assert!(reply.starts_with("250 "), "{end:?}: {reply}");
         let content = mx.messages().remove(0).content;
-        assert!(!content.windows(2).any(|two| two[1] == b'\n' && two[0] != b'\r'), "{end:?}: bare LF went out");
-        assert!(!content.windows(2).any(|two| two[0] == b'\r' && two[1] != b'\n'), "{end:?}: bare CR went out");
+        assert!(
+            !content
+                .windows(2)
+                .any(|two| two[1] == b'\n' && two[0] != b'\r'),
+            "{end:?}: bare LF went out"
+        );
+        assert!(
+            !content
+                .windows(2)
+                .any(|two| two[0] == b'\r' && two[1] != b'\n'),
+            "{end:?}: bare CR went out"
+        );
     }
 }
 
@@ -63,34 +95,79 @@ async fn t_05_nothing_in_an_address_becomes_a_command_for_the_remote() {
         "\"a\u{7}\"@example.org",
         "a@exam\tple.org",
     ] {
-        assert!(client.say("MAIL FROM:<orders@example.com>").await.starts_with("250 "));
+        assert!(
+            client
+                .say("MAIL FROM:<orders@example.com>")
+                .await
+                .starts_with("250 ")
+        );
         let reply = client.say(&format!("RCPT TO:<{bad}>")).await;
-        assert!(reply.starts_with('5') || reply.starts_with("421 4.7.0 "), "{bad:?}: {reply}");
+        assert!(
+            reply.starts_with('5') || reply.starts_with("421 4.7.0 "),
+            "{bad:?}: {reply}"
+        );
         client = world.login().await;
     }
     // Quotes are not refused; they go out as they came, in one command.
-    for local in ["\"a b\"", "\"<>\"", "\"> RCPT TO:<evil\"", "\"a\\\"b\"", "\"a@b\""] {
+    for local in [
+        "\"a b\"",
+        "\"<>\"",
+        "\"> RCPT TO:<evil\"",
+        "\"a\\\"b\"",
+        "\"a@b\"",
+    ] {
         mx.clear();
         let mut client = world.login().await;
         let to = format!("{local}@example.org");
-        let reply = client.transaction("orders@example.com", &[&to], MESSAGE.as_bytes()).await.unwrap();
+        let reply = client
+            .transaction("orders@example.com", &[&to], MESSAGE.as_bytes())
+            .await
+            .unwrap();
         assert_eq!(reply.code, 250, "{local}: {reply}");
         let message = mx.messages().remove(0);
         assert_eq!(message.envelope.len(), 2, "{:?}", message.envelope);
-        assert!(message.envelope[1].starts_with(&format!("RCPT TO:<{to}>")), "{:?}", message.envelope);
+        assert!(
+            message.envelope[1].starts_with(&format!("RCPT TO:<{to}>")),
+            "{:?}",
+            message.envelope
+        );
     }
     // Parameters too: what is decoded is encoded again.
     mx.clear();
     let mut client = world.login().await;
-    assert!(client.say("MAIL FROM:<orders@example.com> ENVID=a+2BQQ+3D").await.starts_with("250 "));
-    assert!(client.say("MAIL FROM:<orders@example.com> ENVID=a+0D+0ARSET").await.starts_with('5'));
-    assert!(client.say("RCPT TO:<anna@example.org> ORCPT=rfc822;a+2B+3Cb@example.org").await.starts_with("250 "));
-    assert!(client.say("RCPT TO:<otto@example.org> ORCPT=rfc822;a+0Ab@example.org").await.starts_with('5'));
+    assert!(
+        client
+            .say("MAIL FROM:<orders@example.com> ENVID=a+2BQQ+3D")
+            .await
+            .starts_with("250 ")
+    );
+    assert!(
+        client
+            .say("MAIL FROM:<orders@example.com> ENVID=a+0D+0ARSET")
+            .await
+            .starts_with('5')
+    );
+    assert!(
+        client
+            .say("RCPT TO:<anna@example.org> ORCPT=rfc822;a+2B+3Cb@example.org")
+            .await
+            .starts_with("250 ")
+    );
+    assert!(
+        client
+            .say("RCPT TO:<otto@example.org> ORCPT=rfc822;a+0Ab@example.org")
+            .await
+            .starts_with('5')
+    );
     client.say("DATA").await;
     assert_eq!(client.content(MESSAGE.as_bytes()).await.unwrap().code, 250);
     let envelope = mx.messages().remove(0).envelope;
     assert!(envelope[0].contains("ENVID=a+2BQQ+3D"), "{envelope:?}");
-    assert!(envelope[1].contains("ORCPT=rfc822;a+2B+3Cb@example.org") || envelope[1].contains("ORCPT=rfc822;a+2B<b@example.org"), "{envelope:?}");
+    assert!(
+        envelope[1].contains("ORCPT=rfc822;a+2B+3Cb@example.org")
+            || envelope[1].contains("ORCPT=rfc822;a+2B<b@example.org"),
+        "{envelope:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -104,26 +181,47 @@ async fn t_06_a_message_by_chunks_arrives_as_it_came_however_it_is_cut() {
         client.say("MAIL FROM:<orders@example.com>").await;
         client.say("RCPT TO:<anna@example.org>").await;
         for chunk in content.chunks(piece) {
-            client.send_raw(format!("BDAT {}\r\n", chunk.len()).as_bytes()).await.unwrap();
+            client
+                .send_raw(format!("BDAT {}\r\n", chunk.len()).as_bytes())
+                .await
+                .unwrap();
             client.send_raw(chunk).await.unwrap();
             assert!(client.hear().await.starts_with("250 2.0.0"));
         }
         assert_eq!(client.command("BDAT 0 LAST").await.unwrap().code, 250);
-        assert_eq!(String::from_utf8_lossy(&mx.messages()[0].content), String::from_utf8_lossy(&content));
+        assert_eq!(
+            String::from_utf8_lossy(&mx.messages()[0].content),
+            String::from_utf8_lossy(&content)
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn t_06_the_size_of_a_chunk_is_never_believed() {
-    for size in ["18446744073709551615", "18446744073709551616", "-1", "0x10", "1e3", "", "5 LATE", "99999999999"] {
+    for size in [
+        "18446744073709551615",
+        "18446744073709551616",
+        "-1",
+        "0x10",
+        "1e3",
+        "",
+        "5 LATE",
+        "99999999999",
+    ] {
         let world = World::new("");
         world.mx("example.org", "198.51.100.25");
         let mut client = world.login().await;
         client.say("MAIL FROM:<orders@example.com>").await;
         client.say("RCPT TO:<anna@example.org>").await;
-        client.send_raw(format!("BDAT {size}\r\n{MESSAGE}").as_bytes()).await.unwrap();
+        client
+            .send_raw(format!("BDAT {size}\r\n{MESSAGE}").as_bytes())
+            .await
+            .unwrap();
         let reply = client.hear().await;
-        assert!(reply.starts_with("501 5.5.4") || reply.starts_with("552 5.3.4"), "{size:?}: {reply}");
+        assert!(
+            reply.starts_with("501 5.5.4") || reply.starts_with("552 5.3.4"),
+            "{size:?}: {reply}"
+        );
         // What follows could be content or commands: nobody guesses.
         assert!(client.line().await.is_err(), "{size:?}");
         assert_eq!(world.hops().len(), 0);
@@ -138,15 +236,24 @@ async fn t_08_t_23_endless_addresses_are_refused_and_the_session_lives_or_ends_b
     for (path, code) in [
         (format!("<{}@example.org>", "a".repeat(65)), "501 5.1.3"),
         (format!("<a@{}example.org>", "b.".repeat(140)), "501 5.1.3"),
-        (format!("<{}@x.example:a@example.org>", "@x.example,".repeat(10)), "250 2.1.5"),
-        (format!("<{}@x.example:a@example.org>", "@x.example,".repeat(100)), "501 5.1.3"),
+        (
+            format!("<{}@x.example:a@example.org>", "@x.example,".repeat(10)),
+            "250 2.1.5",
+        ),
+        (
+            format!("<{}@x.example:a@example.org>", "@x.example,".repeat(100)),
+            "501 5.1.3",
+        ),
         (format!("<{}a@example.org>", "(".repeat(400)), "501 5.1.3"),
         ("<a@[IPv6:::1:2:3:4:5:6:7:8:9]>".to_owned(), "451 9.2.2"),
         (format!("<a@{}.example>", "x".repeat(64)), "451 9.2.2"),
     ] {
         let reply = client.say(&format!("RCPT TO:{path}")).await;
         let shown: String = path.chars().take(40).collect();
-        assert!(reply.starts_with(code) || code.starts_with('5') && reply.starts_with("451 9.2.2"), "{shown}: {reply}");
+        assert!(
+            reply.starts_with(code) || code.starts_with('5') && reply.starts_with("451 9.2.2"),
+            "{shown}: {reply}"
+        );
     }
     // 4 MB of local part: one reply, and the end.
     let _ = client.send_raw(b"RCPT TO:<").await;
@@ -173,20 +280,35 @@ async fn t_10_nothing_said_in_clear_holds_under_tls() {
     let mut client = world.start_tls(client).await;
     assert!(client.say("DATA").await.starts_with("503 "));
     client.command("EHLO app.example.com").await.unwrap();
-    assert!(client.say("MAIL FROM:<orders@example.com>").await.starts_with("250 "));
-    assert_eq!(client.say("RCPT TO:<anna@example.org>").await, "550 5.7.1 relaying denied", "AUTH is forgotten");
+    assert!(
+        client
+            .say("MAIL FROM:<orders@example.com>")
+            .await
+            .starts_with("250 ")
+    );
+    assert_eq!(
+        client.say("RCPT TO:<anna@example.org>").await,
+        "550 5.7.1 relaying denied",
+        "AUTH is forgotten"
+    );
     assert_eq!((mx.connected(), world.hops().len()), (0, 0));
     // In one segment with STARTTLS: the session ends, and no handshake follows.
     let mut client = world.client(CLIENT).await;
     client.hello().await;
-    client.send_raw(b"STARTTLS\r\nEHLO evil.example\r\n").await.unwrap();
+    client
+        .send_raw(b"STARTTLS\r\nEHLO evil.example\r\n")
+        .await
+        .unwrap();
     assert!(client.hear().await.starts_with("503 5.5.1 "));
     assert!(client.line().await.is_err());
     // In a segment of its own, before the handshake: it spoils the handshake and nothing else.
     let mut client = world.client(CLIENT).await;
     client.hello().await;
     assert_eq!(client.command("STARTTLS").await.unwrap().code, 220);
-    client.send_raw(b"EHLO evil.example\r\nMAIL FROM:<evil@example.com>\r\n").await.unwrap();
+    client
+        .send_raw(b"EHLO evil.example\r\nMAIL FROM:<evil@example.com>\r\n")
+        .await
+        .unwrap();
     let reply = client.reply().await;
     assert!(reply.is_err(), "an answer in clear: {reply:?}");
 }
@@ -198,7 +320,9 @@ async fn t_21_a_hundred_thousand_recipients_end_the_session() {
     client.say("MAIL FROM:<orders@example.com>").await;
     let mut accepted = 0;
     for number in 0..100_000 {
-        let reply = client.say(&format!("RCPT TO:<a{number}@example.org>")).await;
+        let reply = client
+            .say(&format!("RCPT TO:<a{number}@example.org>"))
+            .await;
         match reply.get(..3) {
             Some("250") => accepted += 1,
             Some("452") => {}
@@ -223,7 +347,10 @@ async fn t_21_a_client_that_only_makes_transactions_and_drops_them_is_sent_away(
         if rset.starts_with("421 4.7.0 ") {
             return;
         }
-        assert!(mail.starts_with("250 ") && rset.starts_with("250 "), "{mail} {rset}");
+        assert!(
+            mail.starts_with("250 ") && rset.starts_with("250 "),
+            "{mail} {rset}"
+        );
     }
     panic!("no end");
 }
@@ -233,7 +360,12 @@ async fn t_23_a_line_of_two_megabytes_is_content_and_a_header_without_end_is_not
     let world = World::new("");
     let mx = world.mx("example.org", "198.51.100.25");
     let long = format!("{MESSAGE}{}\r\n", "z".repeat(2 << 20));
-    assert!(world.send(&["anna@example.org"], &long).await.starts_with("250 "));
+    assert!(
+        world
+            .send(&["anna@example.org"], &long)
+            .await
+            .starts_with("250 ")
+    );
     assert!(mx.messages()[0].content == long.as_bytes());
 
     let fields = format!("{}{MESSAGE}", "X-Many: y\r\n".repeat(100_000));
@@ -241,7 +373,10 @@ async fn t_23_a_line_of_two_megabytes_is_content_and_a_header_without_end_is_not
     assert!(reply.starts_with("552 5.3.4 "), "{reply}");
     let line = format!("X-Long: {}\r\n{MESSAGE}", "y".repeat(2 << 20));
     let reply = world.send(&["anna@example.org"], &line).await;
-    assert!(reply.starts_with("451 9.0.4 ") || reply.starts_with("552 5.3.4 "), "{reply}");
+    assert!(
+        reply.starts_with("451 9.0.4 ") || reply.starts_with("552 5.3.4 "),
+        "{reply}"
+    );
     let folded = format!("X-Folded: y\r\n{}{MESSAGE}", " y\r\n".repeat(500_000));
     let reply = world.send(&["anna@example.org"], &folded).await;
     assert!(reply.starts_with("552 5.3.4 "), "{reply}");
@@ -256,7 +391,12 @@ async fn t_23_ten_thousand_levels_of_mime_are_relayed_as_they_came() {
     for level in 0..10_000 {
         deep += &format!("Content-Type: multipart/mixed; boundary=b{level}\r\n\r\n--b{level}\r\n");
     }
-    assert!(world.send(&["anna@example.org"], &deep).await.starts_with("250 "));
+    assert!(
+        world
+            .send(&["anna@example.org"], &deep)
+            .await
+            .starts_with("250 ")
+    );
     assert!(mx.messages()[0].content == deep.as_bytes());
 }
 
