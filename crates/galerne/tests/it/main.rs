@@ -22,6 +22,8 @@ mod process_stop;
 mod relay_basics;
 mod relay_dialogues;
 mod relay_outcomes;
+mod relay_several;
+mod relay_time;
 #[path = "../../../smtp/tests/it/script.rs"]
 mod script;
 mod world;

@@ -209,6 +209,23 @@ impl World {
         tap
     }
 
+    /// An MX that takes nothing behind the 354. It says `then` after a while and closes; `!` closes
+    /// without a word; with nothing to say it stays.
+    pub fn stuck_mx(&self, domain: &str, address: &str, then: &'static str) -> Wiretap {
+        let host = format!("mx.{domain}");
+        self.zone(&format!("{domain}. MX 10 {host}.\n{host}. A {address}"));
+        let tap = Wiretap::default();
+        let kept = tap.clone();
+        self.net.listen(
+            SocketAddr::new(address.parse().unwrap(), 25),
+            move |stream, _| {
+                let tap = kept.clone();
+                async move { tap.get_stuck(stream, then).await }
+            },
+        );
+        tap
+    }
+
     /// What becomes of connections to `remote` from anywhere.
     pub fn decide(&self, remote: &str, fate: Fate) -> &Self {
         self.net.decide(None, remote.parse().unwrap(), fate);
@@ -478,6 +495,33 @@ pub struct Wiretap(Arc<Mutex<Vec<u8>>>);
 impl Wiretap {
     pub fn octets(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+
+    async fn get_stuck(&self, mut stream: tokio::io::DuplexStream, then: &str) {
+        stream.write_all(b"220 stuck\r\n").await.unwrap();
+        while !self.octets().ends_with("DATA\r\n") {
+            let octet = stream.read_u8().await.unwrap();
+            self.0.lock().unwrap().push(octet);
+            if octet == b'\n' {
+                let answer: &[u8] = if self.octets().ends_with("DATA\r\n") {
+                    b"354 go\r\n"
+                } else {
+                    b"250 ok\r\n"
+                };
+                stream.write_all(answer).await.unwrap();
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        match then {
+            "" => {
+                let mut octets = Vec::new();
+                tokio::time::sleep(Duration::from_secs(3600)).await;
+                let _ = stream.read_to_end(&mut octets).await;
+                self.0.lock().unwrap().extend(octets);
+            }
+            "!" => {}
+            then => drop(stream.write_all(then.as_bytes()).await),
+        }
     }
 
     async fn answer(&self, mut stream: tokio::io::DuplexStream) {
