@@ -223,6 +223,18 @@ impl House {
         Ok(findings)
     }
 
+    /// Whether these files, relative to the root, changed by nothing but what this server learned
+    /// itself. Reads from disk: not for an async thread.
+    pub fn wrote_all(&self, changed: &[PathBuf]) -> bool {
+        let group = |path: &PathBuf| {
+            let name = path.strip_prefix("domains").ok()?.to_str()?;
+            let group = name.strip_prefix('@')?.strip_suffix("_alias.csv")?;
+            Some(group.to_owned())
+        };
+        let mut groups = changed.iter().map(group);
+        groups.all(|group| group.is_some_and(|group| self.book.wrote_aliases(&group)))
+    }
+
     fn finding(&self, level: Level, section: &str, key: &str, text: String) -> Finding {
         further::main_file(&self.root, level, section, key, text)
     }
@@ -308,23 +320,13 @@ fn edge(settings: &Settings, options: &HouseOptions) -> Result<Edge, String> {
 
 fn view(root: &Path, snapshot: &Arc<Snapshot>) -> Result<(View, Vec<String>), String> {
     let (tls, found) = certificates::server_config(&root.join("certs"), &snapshot.hostname)?;
-    let mut lines: Vec<String> = found
-        .names
-        .iter()
-        .map(|name| format!("certificate for {name}"))
-        .collect();
+    let mut lines = Vec::new();
     if found.self_signed {
         lines.push(format!(
             "no certificate in certs/: a self-signed one for {} is used",
             snapshot.hostname
         ));
     }
-    lines.extend(
-        found
-            .errors
-            .iter()
-            .map(|(file, why)| format!("{file}: error: {why}; it is not used")),
-    );
     let temporary = root.join("system");
     Ok((View::new(snapshot.clone(), tls, temporary), lines))
 }

@@ -1,6 +1,6 @@
 //! `galerne run`: start, reload, stop (IF-2, CONF-12, QUEUE-19).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -187,8 +187,9 @@ async fn serve(
             }
             _ = look.tick() => {
                 let now = Fingerprint::of(root);
-                if now != seen {
-                    seen = now;
+                let changed = now.changed(&seen);
+                seen = now;
+                if !changed.is_empty() && !wrote_all(&house, changed).await {
                     reload(&house).await;
                 }
             }
@@ -224,6 +225,13 @@ async fn again(terminate: &mut Signal, interrupt: &mut Signal) {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+}
+
+/// Whether the server itself made all these changes: learned domains are no new settings.
+async fn wrote_all(house: &Arc<House>, changed: Vec<PathBuf>) -> bool {
+    let busy = house.clone();
+    let answer = tokio::task::spawn_blocking(move || busy.wrote_all(&changed));
+    answer.await.unwrap_or(false)
 }
 
 async fn reload(house: &Arc<House>) {

@@ -122,6 +122,30 @@ impl GroupFiles {
         Ok(())
     }
 
+    /// Whether the alias file of a group holds exactly what this book has put there: then nobody
+    /// else has changed it. Reads from disk: not for an async thread.
+    pub fn wrote_aliases(&self, group: &str) -> bool {
+        let aliases = || -> HashSet<u64> {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            known
+                .get(group)
+                .map(|k| k.aliases.clone())
+                .unwrap_or_default()
+        };
+        let before = aliases();
+        self.flush();
+        let path = self
+            .folder
+            .join(format!("@{group}{}", Kind::Alias.ending()));
+        let Ok(octets) = std::fs::read(path) else {
+            return false;
+        };
+        let mut found = Known::default();
+        self.read_file(&octets, Kind::Alias, &mut found);
+        // What is learned while we look may stand in the file or not.
+        found.aliases.is_superset(&before) && found.aliases.is_subset(&aliases())
+    }
+
     /// Waits until everything recorded so far has been written, or has failed. Not for an async
     /// thread. Dropping the book does the same.
     pub fn flush(&self) {

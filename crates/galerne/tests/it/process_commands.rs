@@ -322,8 +322,7 @@ fn if_6_if_7_users_list_for_people_and_as_one_document() {
 #[test]
 fn if_6_if_7_patterns_test() {
     let tree = Tree::new("");
-    let group =
-        "[dns]\nmx = *.example.org\n[pattern]\nlisted = FLOW(blocklist, #defcon2) 554 *listed by*\n";
+    let group = "[dns]\nmx = *.example.org\n[pattern]\nlisted = FLOW(blocklist, #defcon2) 554 *listed by*\n";
     tree.write("domains/@big.ini", group);
     let test = |arguments: &[&str]| {
         let all = ["patterns", "test"].iter().chain(arguments).copied();

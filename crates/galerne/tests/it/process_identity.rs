@@ -220,7 +220,10 @@ fn conf_95_sockets_may_be_handed_over() {
     let server = Server::ready(python(tree.smtp));
     let came = server.stdout().lines().next().unwrap().to_owned();
     assert!(came.starts_with("socket:["), "{came}");
-    assert!(has_open(&server, &came), "it listens on the socket that came");
+    assert!(
+        has_open(&server, &came),
+        "it listens on the socket that came"
+    );
     assert!(std::net::TcpStream::connect(tree.smtp).is_ok());
     assert!(
         std::net::TcpStream::connect(tree.smtps).is_ok(),

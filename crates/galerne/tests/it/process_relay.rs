@@ -97,7 +97,10 @@ async fn if_10_cafile_adds_trust_anchors() {
     };
     let sink = world.sink("198.51.100.25:587".parse().unwrap(), options);
     let refused = world.relay("anna@example.org").await;
-    assert!(refused.starts_with("451 9.3."), "nobody vouches for it: {refused}");
+    assert!(
+        refused.starts_with("451 9.3."),
+        "nobody vouches for it: {refused}"
+    );
     assert!(sink.sessions().iter().all(|s| s.login.is_none()));
     world.reload("[rfmta]\ncafile = ca.pem\n");
     let reply = world.relay("anna@example.org").await;

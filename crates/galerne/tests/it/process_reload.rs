@@ -1,7 +1,9 @@
 //! Changed files: what is in force when, and for whom (CONF-11, CONF-12).
 
 use std::fs;
+use std::time::Duration;
 
+use galerne_sim::nameserver::NameServer;
 use galerne_sim::sink::{Rule, Sink, Stage};
 use rustix::process::Signal;
 
@@ -206,5 +208,56 @@ fn conf_12_listeners_stay_until_a_restart_and_that_is_said() {
     assert_eq!(server.stop().code, Some(0));
     let server = tree.run();
     assert!(std::net::TcpStream::connect(place).is_ok());
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conf_12_conf_68_what_it_learns_itself_is_no_change_and_what_people_add_is() {
+    let tree = Tree::new("");
+    let sink = Sink::bind(tree.place(2)).await.unwrap();
+    let mut zone = format!("mx.example.net. A {}\n", tree.ip(2));
+    for domain in ["a.example", "b.example", "c.example"] {
+        zone.push_str(&format!("{domain}. MX 10 mx.example.net.\n"));
+    }
+    let names = NameServer::start_on(tree.ip(3), &zone).await.unwrap();
+    tree.append(
+        "galerne.ini",
+        &format!(
+            "[dns]\nresolver = {}\n[rfmta]\nmxport = {}\n",
+            names.address(),
+            sink.address().port()
+        ),
+    );
+    tree.write("domains/@big.ini", "[dns]\nmx = mx.example.net\n");
+    let server = tree.run_with(["--watch", "1"]);
+    let reloads = || server.stderr().matches("configuration reloaded").count();
+    for (domain, seconds) in [("a.example", 0), ("b.example", 2)] {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        let reply = tree.relay(&format!("anna@{domain}")).await;
+        assert!(reply.starts_with("250 "), "{reply}");
+        tree.wait_for("domains/@big_alias.csv", domain);
+    }
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    assert_eq!(reloads(), 0, "{}", server.stderr());
+
+    // A line added by hand, then one taken away.
+    tree.append("domains/@big_alias.csv", "260101000000,d.example\r\n");
+    assert!(
+        until(|| (reloads() == 1).then_some(())).is_some(),
+        "{}",
+        server.stderr()
+    );
+    let without: String = tree
+        .read("domains/@big_alias.csv")
+        .lines()
+        .filter(|l| !l.ends_with("a.example"))
+        .map(|l| format!("{l}\r\n"))
+        .collect();
+    tree.write("domains/@big_alias.csv", &without);
+    assert!(
+        until(|| (reloads() == 2).then_some(())).is_some(),
+        "{}",
+        server.stderr()
+    );
     assert_eq!(server.stop().code, Some(0));
 }

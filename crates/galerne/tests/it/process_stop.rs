@@ -41,11 +41,14 @@ async fn queue_19_a_message_under_way_gets_its_true_answer() {
     let tree = Tree::new("");
     let sink = Sink::bind(tree.place(2)).await.unwrap();
     tree.route_to(sink.address(), "");
-    sink.rule(
-        Rule::at(Stage::Dot)
-            .delay(Duration::from_millis(1500))
-            .reply("250 2.0.0 Queued as SLOW"),
-    );
+    let slow = |who: &str, time: u64| {
+        let delay = Duration::from_millis(time);
+        let rule = Rule::at(Stage::Dot).recipient(who).delay(delay);
+        sink.rule(rule.reply("250 2.0.0 Queued as SLOW"));
+    };
+    slow("anna", 700);
+    // What came by the control socket has its answer when no SMTP session is open any more.
+    slow("bert", 1500);
     let server = tree.run();
     let mut idle = tree.greeted().await;
     let mut waiting = up_to_the_dot(&tree, "anna@example.org").await;
