@@ -133,9 +133,9 @@ fn delivery(submission: &Submission, settled: &Settled) -> Values {
     values.push(path(&settled.sender));
     place(&mut values, settled, attempt);
     match attempt.map(|a| &a.reply) {
-        Some(Some(reply)) => values.show(reply.code()),
+        Some(Some(reply)) => values.number(reply.code().into()),
         Some(None) => values.empty(),
-        None => values.show(settled.reply.code()),
+        None => values.number(settled.reply.code().into()),
     }
     match attempt {
         Some(attempt) => heard(&mut values, attempt),
@@ -143,9 +143,9 @@ fn delivery(submission: &Submission, settled: &Settled) -> Values {
     }
     qualified(&mut values, attempt);
     values.word(status(settled));
-    values.show(settled.attempts.len());
+    values.number(settled.attempts.len() as u64);
     values.push(&switches(attempt));
-    values.show(settled.duration.as_millis());
+    values.number(settled.duration.as_millis() as u64);
     values
 }
 
@@ -159,12 +159,12 @@ fn relayed(submission: &Submission, answer: &Answer) -> Values {
     values.push(&submission.reference);
     values.push(path(&submission.sender.path));
     recipients(&mut values, submission);
-    values.show(client.peer.ip());
+    values.ip(client.peer.ip());
     values.push(&client.helo);
     values.word(if client.tls { "1" } else { "0" });
     values.push(&submission.message_id);
     values.push(&client.session_id);
-    values.show(submission.content.len());
+    values.number(submission.content.len());
     values.push(submission.directive.title.as_deref().unwrap_or(""));
     match &submission.directive.tags[..] {
         [] => values.empty(),
@@ -179,17 +179,12 @@ fn relayed(submission: &Submission, answer: &Answer) -> Values {
         None => values.empty(),
     }
     qualified(&mut values, attempt);
-    values.show(
-        answer
-            .settled
-            .iter()
-            .map(|s| s.attempts.len())
-            .sum::<usize>(),
-    );
-    values.show(answer.reply.code());
+    let hops: usize = answer.settled.iter().map(|s| s.attempts.len()).sum();
+    values.number(hops as u64);
+    values.number(answer.reply.code().into());
     values.push(&as_received(&answer.reply));
     values.push(decisive.map_or("", rule));
-    values.show(submission.received.elapsed().as_millis());
+    values.number(submission.received.elapsed().as_millis() as u64);
     values
 }
 
@@ -206,13 +201,13 @@ pub(crate) fn refused(refused: &Refused) -> [Record; 2] {
     ] {
         values.push(value);
     }
-    values.show(refused.peer);
+    values.ip(refused.peer);
     (0..3).for_each(|_| values.empty());
     values.push(&refused.session_id);
-    values.show(refused.size);
+    values.number(refused.size);
     (0..10).for_each(|_| values.empty());
     values.word("0");
-    values.show(refused.reply.code());
+    values.number(refused.reply.code().into());
     values.push(&reply);
     values.push(&refused.rule);
     values.empty();
@@ -251,8 +246,8 @@ pub(crate) fn unknown(error: &UnknownError) -> Record {
     values.push(&error.reference);
     values.word("0");
     values.word("0");
-    values.show(error.outbound);
-    values.show(error.remote);
+    values.ip(error.outbound);
+    values.ip(error.remote);
     values.word(error.stage.word());
     values.push(&error.reply);
     let group = error
@@ -271,9 +266,9 @@ pub(crate) fn unknown(error: &UnknownError) -> Record {
 fn place(values: &mut Values, settled: &Settled, attempt: Option<&Attempt>) {
     match attempt {
         Some(attempt) => {
-            values.show(attempt.outbound.address);
+            values.ip(attempt.outbound.address);
             values.push(&attempt.remote.host);
-            values.show(attempt.remote.address.ip());
+            values.ip(attempt.remote.address.ip());
         }
         None => (0..3).for_each(|_| values.empty()),
     }

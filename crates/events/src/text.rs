@@ -18,7 +18,11 @@ pub(crate) fn escape_value(text: &str, out: &mut String) {
 }
 
 fn escape(text: &str, out: &mut String, keep: impl Fn(char) -> bool) {
-    if text.len() <= LONGEST && text.bytes().all(|b| matches!(b, b' '..=b'~')) {
+    // No early exit: one pass over vectors of octets.
+    let odd = text
+        .bytes()
+        .fold(false, |odd, b| odd | !matches!(b, b' '..=b'~'));
+    if text.len() <= LONGEST && !odd {
         return out.push_str(text);
     }
     let cut = cut(text, LONGEST);
@@ -55,11 +59,11 @@ fn cut(text: &str, most: usize) -> &str {
 /// Appends one value of a CSV line, quoted where RFC 4180 wants it.
 pub(crate) fn csv_value(value: &str, out: &mut Vec<u8>) {
     let odd_ends = value.starts_with([' ', '\t']) || value.ends_with([' ', '\t']);
-    if !odd_ends
-        && !value
-            .bytes()
-            .any(|b| matches!(b, b',' | b';' | b'"' | b'\n' | b'\r' | b'\t'))
-    {
+    // No early exit: one pass over vectors of octets.
+    let special = value.bytes().fold(false, |special, b| {
+        special | matches!(b, b',' | b';' | b'"' | b'\n' | b'\r' | b'\t')
+    });
+    if !odd_ends && !special {
         out.extend_from_slice(value.as_bytes());
         return;
     }

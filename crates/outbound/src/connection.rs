@@ -23,7 +23,7 @@ thread_local! {
 }
 
 /// Everything that makes a session different from another: nothing is shared falsely.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     pub outbound: IpAddr,
     pub remote: SocketAddr,
@@ -34,6 +34,14 @@ pub struct Key {
     /// Login and password, if AUTH is done. (Debug of the secret hides it.)
     pub credentials: Option<(String, galerne_core::settings::Secret)>,
     pub auth_in_clear: bool,
+}
+
+impl std::hash::Hash for Key {
+    /// The two ends suffice to spread keys; the rest is compared.
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.outbound.hash(state);
+        self.remote.hash(state);
+    }
 }
 
 /// How the session is encrypted.
