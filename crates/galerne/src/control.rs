@@ -3,7 +3,9 @@
 //! A request is one line of JSON, for `send` followed by `length` octets of message; the answer is
 //! one line of JSON.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as Connected;
 use std::path::{Path, PathBuf};
@@ -76,13 +78,33 @@ pub struct Control {
     accepting: JoinHandle<()>,
 }
 
+/// Most octets of the path of a socket, with room for the name while it is made (`sun_path`).
+const LONGEST_PATH: usize = 100;
+
+/// Another way to the socket for a root with a long name: through its open directory. The system
+/// takes no long paths for sockets. The file must stay open while the path is used.
+fn short(path: &Path) -> io::Result<(Option<File>, PathBuf)> {
+    let folder = path.parent().zip(path.file_name());
+    let Some((folder, name)) = folder.filter(|_| path.as_os_str().len() > LONGEST_PATH) else {
+        return Ok((None, path.to_owned()));
+    };
+    let folder = File::open(folder)?;
+    let way = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name);
+    Ok((Some(folder), way))
+}
+
+fn reach(path: &Path) -> io::Result<Connected> {
+    let (_folder, path) = short(path)?;
+    Connected::connect(path)
+}
+
 /// Connects to the running server, for commands.
 ///
 /// # Errors
 /// There is none, or it is not ours to talk to: the text says which, and what to do.
 pub fn connect(root: &Path) -> Result<Connected, String> {
     let path = path(root);
-    Connected::connect(&path).map_err(|error| {
+    reach(&path).map_err(|error| {
         let (root, path) = (root.display(), path.display());
         match error.kind() {
             io::ErrorKind::NotFound => format!("no server runs on {root}: there is no {path}; start it with `galerne --root {root} run`"),
@@ -96,7 +118,7 @@ pub fn connect(root: &Path) -> Result<Connected, String> {
 /// An error if another server already works on this root.
 pub fn is_free(root: &Path) -> Result<(), String> {
     let path = path(root);
-    match Connected::connect(&path) {
+    match reach(&path) {
         Ok(_) => Err(format!(
             "another galerne runs on this root: {} answers",
             path.display()
@@ -117,7 +139,8 @@ pub fn listen(root: &Path, house: Arc<House>) -> Result<Control, String> {
     // Made under another name and moved, so that it is never open to others, not even for a moment.
     let making = path.with_extension("new");
     let _ = std::fs::remove_file(&making);
-    let listener = UnixListener::bind(&making).map_err(failed)?;
+    let (_folder, way) = short(&making).map_err(failed)?;
+    let listener = UnixListener::bind(way).map_err(failed)?;
     std::fs::set_permissions(&making, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
     std::fs::rename(&making, &path).map_err(failed)?;
     let (stop, stopped) = watch::channel(false);

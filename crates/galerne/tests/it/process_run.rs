@@ -142,6 +142,27 @@ fn if_8_the_control_socket_is_for_the_owner_only_and_goes_with_the_server() {
 }
 
 #[test]
+fn if_8_a_root_with_a_long_name_has_its_control_socket_too() {
+    let tree = Tree::new("");
+    let deep = tree.path(&"deep/".repeat(30));
+    fs::create_dir_all(deep.join("users")).unwrap();
+    for file in ["galerne.ini", "users/shop.ini"] {
+        fs::copy(tree.path(file), deep.join(file)).unwrap();
+    }
+    let at_root = |arguments: &[&str]| {
+        let mut command = galerne();
+        command.arg("--root").arg(&deep).args(arguments);
+        command
+    };
+    let server = Server::ready(at_root(&["run"]));
+    let send = ["send", "--from", "a@example.com", "--to", "b@c..example"];
+    let output = finish(at_root(&send), MESSAGE);
+    assert_eq!(output.code, Some(75), "{output:?}");
+    assert!(output.stdout.starts_with("451 9.2.2 "), "{output:?}");
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
 fn conf_1_nothing_but_the_operating_system_is_needed() {
     let tree = Tree::new("");
     let linked = Command::new("ldd")
