@@ -91,7 +91,8 @@ struct Session {
     login: Option<String>,
     letter: Option<Box<Opened>>,
     collector: Option<Box<Collector>>,
-    /// Held from MAIL until the answer to the message is written (QUEUE-19).
+    /// Held from the first accepted recipient until the answer to the message is written. Before,
+    /// nothing is lost when the program stops (QUEUE-19).
     running: Option<Running>,
     stop: watch::Receiver<bool>,
     id: String,
@@ -359,7 +360,6 @@ impl Session {
             eight_bit: request.body8bit,
             smtputf8: request.smtputf8,
         };
-        self.running = Some(Running::new(&self.gate));
         self.pace.transaction(Instant::now());
         self.letter = Some(Box::new(Opened {
             sender,
@@ -381,6 +381,7 @@ impl Session {
                 if let (Some(letter), ForwardPath::Mailbox(mailbox)) =
                     (&mut self.letter, request.path)
                 {
+                    self.running.get_or_insert_with(|| Running::new(&self.gate));
                     let (notify, orcpt) = (request.notify, request.orcpt);
                     letter.recipients.push(Recipient {
                         mailbox,
