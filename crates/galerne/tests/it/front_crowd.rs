@@ -374,6 +374,25 @@ async fn t_04_commands_sent_before_the_greeting_are_not_obeyed_behind_ehlo() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn t_04_the_last_reply_is_heard_although_more_was_sent() {
+    // A connection closed with unread octets is reset: the client fails in writing and may never
+    // look for the reply. So what comes is read and dropped, within limits.
+    let world = World::new("");
+    let mut client = world.client(CLIENT).await;
+    assert!(client.hear().await.starts_with("220 "));
+    let early = "EHLO app.example.com\r\n".to_owned() + &"NOOP\r\n".repeat(150_000);
+    client.send_raw(early.as_bytes()).await.unwrap();
+    assert!(client.hear().await.starts_with("503 5.5.1 "));
+    assert!(is_closed(&mut client).await);
+    let mut endless = world.client(CLIENT).await;
+    let mut sent = 0;
+    while endless.send_raw(early.as_bytes()).await.is_ok() {
+        sent += early.len();
+        assert!(sent < 8 << 20, "it is read for ever");
+    }
+}
+
 // -- TLS -------------------------------------------------------------------------------------------
 
 /// A TLS session of our own making, so that its records can be touched.
@@ -466,4 +485,35 @@ async fn t_15_t_18_many_slow_handshakes_end_and_others_go_on() {
     sleep(35 * SECOND).await;
     assert_eq!(world.gate.registry.len(), 0);
     slow.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn queue_19_the_stop_waits_for_a_transaction_with_a_recipient_and_for_no_other_session() {
+    let world = World::new("");
+    let mx = world.mx("example.org", "198.51.100.25");
+    let mut stranger = world.client(CLIENT).await;
+    stranger.hello().await;
+    stranger.say("MAIL FROM:<a@example.com>").await;
+    assert!(
+        stranger
+            .say("RCPT TO:<b@example.org>")
+            .await
+            .starts_with("550 ")
+    );
+    let mut idle = world.login().await;
+    let mut sending = world.login().await;
+    sending
+        .envelope("a@example.com", &["anna@example.org"])
+        .await;
+    world.gate.stop();
+    assert!(stranger.hear().await.starts_with("421 4.3.2 "));
+    assert!(idle.hear().await.starts_with("421 4.3.2 "));
+    let quiet = tokio::time::timeout(SECOND, world.gate.quiet()).await;
+    assert!(quiet.is_err(), "a message is under way");
+    let reply = sending.content(MESSAGE.as_bytes()).await.unwrap();
+    assert_eq!(reply.code, 250, "{reply}");
+    assert!(sending.hear().await.starts_with("421 4.3.2 "));
+    let quiet = tokio::time::timeout(SECOND, world.gate.quiet()).await;
+    assert!(quiet.is_ok());
+    assert_eq!(mx.accepted(), 1);
 }

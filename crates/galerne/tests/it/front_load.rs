@@ -2,11 +2,12 @@
 //! program in a process of its own (T-20). `scripts/long` does the same with large numbers.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tokio::net::TcpStream;
 
-use crate::measure::{idle_sessions, large_message};
+use crate::measure::{Large, idle_sessions, large_message};
 use crate::process::{Server, Tree, until};
 
 fn binary() -> &'static Path {
@@ -28,8 +29,10 @@ fn t_23_a_large_message_is_not_held_in_memory() {
     let small = large_message(binary(), 8_000_000).unwrap();
     let large = large_message(binary(), 40_000_000).unwrap();
     assert!(large.octets > 39_900_000);
-    let grown = large.after.most.saturating_sub(small.after.most);
+    let cost = |message: &Large| message.after.most.saturating_sub(message.before.now);
+    let grown = cost(&large).saturating_sub(cost(&small));
     assert!(grown < 8 << 10, "{grown} KiB more: {small:?}, {large:?}");
+    assert!(large.elapsed < Duration::from_secs(60), "{large:?}");
 }
 
 /// Processor time that a process has used, in hundredths of a second.
@@ -83,9 +86,7 @@ async fn t_20_out_of_descriptors_the_server_waits_and_serves_again_afterwards() 
     drop(open);
     let served = until(|| {
         let mut stream = std::net::TcpStream::connect(tree.smtp).ok()?;
-        stream
-            .set_read_timeout(Some(std::time::Duration::from_secs(5)))
-            .ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
         let mut octets = [0; 3];
         std::io::Read::read_exact(&mut stream, &mut octets).ok()?;
         (octets == *b"220").then_some(())
