@@ -35,14 +35,23 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Start the server in the foreground
+    ///
+    /// Prints what it found, then `galerne ready`. SIGHUP reads the configuration again; SIGTERM and
+    /// SIGINT stop it once the transactions under way have their answer ([rfmta] grace, 30 s), a
+    /// second one stops it at once. GALERNE_LOG filters the log on standard error (info).
     Run(RunArgs),
     /// See Galerne at work on this machine, without any configuration
     Demo(DemoArgs),
     /// Write the sample configuration into the root, never over an existing file
     Init,
     /// Read the whole configuration and print what is wrong or worth knowing
+    ///
+    /// One line per finding: `file:line: level: [section] key: text`. Exit 0 without errors, 1 with.
     Check(CheckArgs),
     /// Submit a message to the running server and print the reply
+    ///
+    /// Waits for the answer, at most as long as the relay may try ([relay] timeout, 60 s). Exit 0 for
+    /// a reply 2xx, 75 for 4xx, 69 for 5xx, 1 when no server runs.
     Send(SendArgs),
     /// Say what would be decided for a message, and by which rule; nothing is sent
     Explain(ExplainArgs),
@@ -119,6 +128,7 @@ pub struct ExplainArgs {
     /// Account name or login; none: an unauthenticated client
     #[arg(long)]
     pub user: Option<String>,
+    /// Directive, as in the field X-SMTP-R-API
     #[arg(long, value_name = "JSON")]
     pub directive: Option<String>,
     /// One JSON document

@@ -1,7 +1,7 @@
 //! The configuration tree from outside: whole trees in a temporary root.
 
-mod files;
 mod every_key;
+mod files;
 mod fuzz;
 mod load;
 mod manual;

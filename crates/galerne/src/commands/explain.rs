@@ -110,9 +110,8 @@ fn group(
     if let Err(failure) = &found {
         reason.push_str(&match failure {
             galerne_dns::DestinationFailure::Refused(why) => {
-                match why.refusal(&domain).reply(false).to_log() {
-                    text => format!("; by MX it would be refused: {text}"),
-                }
+                let reply = why.refusal(&domain).reply(false).to_log();
+                format!("; by MX it would be refused: {reply}")
             }
             galerne_dns::DestinationFailure::Temporary(cause) => {
                 format!("; the MX could not be looked up: {cause}")

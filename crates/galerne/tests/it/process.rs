@@ -190,9 +190,19 @@ impl Tree {
     }
 }
 
+/// The executable under test: the one that `GALERNE_BIN` names, as scripts/test does with the release
+/// build, else the one built with these tests.
+pub fn program() -> PathBuf {
+    let named = std::env::var_os("GALERNE_BIN").filter(|name| !name.is_empty());
+    named.map_or_else(
+        || PathBuf::from(env!("CARGO_BIN_EXE_galerne")),
+        PathBuf::from,
+    )
+}
+
 /// The program, without the variables that would change what it does.
 pub fn galerne() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_galerne"));
+    let mut command = Command::new(program());
     for name in [
         "GALERNE_ROOT",
         "GALERNE_LOG",

@@ -9,7 +9,7 @@ use std::process::Command;
 use galerne_sim::sink::Sink;
 
 use crate::postfix::{tool, user};
-use crate::process::{Output, Server, Tree, finish};
+use crate::process::{Output, Server, Tree, finish, program};
 
 /// Gives descriptor 3, listening at `argv[1]`, to the program that the rest names.
 const HAND_OVER: &str = r#"
@@ -180,7 +180,7 @@ fn conf_95_a_low_port_without_root_says_what_to_do() {
     let mut command = tool("python3");
     // A place that everybody may read: the build directory may be root's alone.
     let program = tree.path("galerne-copy");
-    fs::copy(env!("CARGO_BIN_EXE_galerne"), &program).unwrap();
+    fs::copy(crate::process::program(), &program).unwrap();
     command
         .args(["-c", script, &nobody.to_string()])
         .arg(&program)
@@ -207,14 +207,12 @@ fn conf_95_sockets_may_be_handed_over() {
     let tree = Tree::new("");
     let python = |place: SocketAddr| {
         let mut command = tool("python3");
-        command.args([
-            "-c",
-            HAND_OVER,
-            &place.to_string(),
-            env!("CARGO_BIN_EXE_galerne"),
-            "--root",
-        ]);
-        command.arg(tree.root()).arg("run");
+        command.args(["-c", HAND_OVER, &place.to_string()]);
+        command
+            .arg(program())
+            .arg("--root")
+            .arg(tree.root())
+            .arg("run");
         command
     };
     let server = Server::ready(python(tree.smtp));

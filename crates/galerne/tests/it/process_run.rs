@@ -8,7 +8,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::process::{LOGIN, MESSAGE, PASSWORD, PATIENCE, Server, Tree, finish, galerne};
+use crate::process::{LOGIN, MESSAGE, PASSWORD, PATIENCE, Server, Tree, finish, galerne, program};
 use galerne_sim::sink::Sink;
 use rustix::process::Signal;
 
@@ -165,9 +165,7 @@ fn if_8_a_root_with_a_long_name_has_its_control_socket_too() {
 #[test]
 fn conf_1_nothing_but_the_operating_system_is_needed() {
     let tree = Tree::new("");
-    let linked = Command::new("ldd")
-        .arg(env!("CARGO_BIN_EXE_galerne"))
-        .output();
+    let linked = Command::new("ldd").arg(program()).output();
     let linked = linked.expect("ldd of the C library");
     let linked = String::from_utf8(linked.stdout).unwrap();
     let system = [
