@@ -8,6 +8,7 @@ use std::time::Duration;
 use galerne_config::watch::Fingerprint;
 use galerne_config::{Finding, Level};
 use galerne_core::settings::Settings;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::RunArgs;
@@ -31,6 +32,17 @@ pub fn run(root: &Path, args: &RunArgs) -> ExitCode {
     }
 }
 
+/// Each session is a descriptor or two, and the usual limit is made for programs that use
+/// `select`: take what the system allows at most. A failure leaves it as it is.
+fn allow_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let _ = setrlimit(Resource::Nofile, most);
+}
+
 /// What the start knows before there is a server.
 struct Start {
     settings: Settings,
@@ -45,6 +57,7 @@ fn start(root: &Path, args: &RunArgs, json: &mut bool) -> Result<ExitCode, Strin
     commands::is_root_of_a_tree(root)?;
     control::is_free(root)?;
     let start = read(root, args, json)?;
+    allow_descriptors();
     let sockets = sockets::open(&start.settings)?;
     // Before the first thread: it must hold for all of them.
     let errors = start

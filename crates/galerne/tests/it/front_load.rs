@@ -35,6 +35,21 @@ fn t_23_a_large_message_is_not_held_in_memory() {
     assert!(large.elapsed < Duration::from_secs(60), "{large:?}");
 }
 
+#[test]
+fn t_20_the_server_takes_all_descriptors_that_it_may_have() {
+    let tree = Tree::new("");
+    let mut limited = std::process::Command::new("sh");
+    let galerne = tree.galerne(["run"]);
+    limited.args(["-c", "ulimit -Sn 100; exec \"$0\" \"$@\""]);
+    limited.arg(galerne.get_program()).args(galerne.get_args());
+    let server = Server::ready(limited);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let numbers: Vec<&str> = files.split_whitespace().skip(3).take(2).collect();
+    assert_ne!(numbers[0], "100");
+    assert_eq!(numbers[0], numbers[1], "{files}");
+}
+
 /// Processor time that a process has used, in hundredths of a second.
 fn ticks(server: &Server) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).unwrap();
