@@ -18,11 +18,7 @@ pub(crate) fn escape_value(text: &str, out: &mut String) {
 }
 
 fn escape(text: &str, out: &mut String, keep: impl Fn(char) -> bool) {
-    // No early exit: one pass over vectors of octets.
-    let odd = text
-        .bytes()
-        .fold(false, |odd, b| odd | !matches!(b, b' '..=b'~'));
-    if text.len() <= LONGEST && !odd {
+    if text.len() <= LONGEST && text.bytes().all(|b| matches!(b, b' '..=b'~')) {
         return out.push_str(text);
     }
     let cut = cut(text, LONGEST);
@@ -56,14 +52,24 @@ fn cut(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
 }
 
+/// Octets that make a value stand in quotes. A table, since every octet of every log line is
+/// looked up in it.
+const QUOTED: [bool; 256] = {
+    let mut quoted = [false; 256];
+    let octets = *b",;\"\n\r\t";
+    let mut n = 0;
+    while n < octets.len() {
+        quoted[octets[n] as usize] = true;
+        n += 1;
+    }
+    quoted
+};
+
 /// Appends one value of a CSV line, quoted where RFC 4180 wants it.
 pub(crate) fn csv_value(value: &str, out: &mut Vec<u8>) {
-    let odd_ends = value.starts_with([' ', '\t']) || value.ends_with([' ', '\t']);
-    // No early exit: one pass over vectors of octets.
-    let special = value.bytes().fold(false, |special, b| {
-        special | matches!(b, b',' | b';' | b'"' | b'\n' | b'\r' | b'\t')
-    });
-    if !odd_ends && !special {
+    let blank = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
+    let odd_ends = blank(value.as_bytes().first()) || blank(value.as_bytes().last());
+    if !odd_ends && !value.bytes().any(|b| QUOTED[usize::from(b)]) {
         out.extend_from_slice(value.as_bytes());
         return;
     }

@@ -323,12 +323,27 @@ impl Encoder {
         if self.line_start && first == b'.' {
             out.push(b'.');
         }
-        let rest = piece(start, chunk.len());
-        if is_plain(rest) && memmem::find(rest, b"\n.").is_none() {
-            out.extend_from_slice(rest);
-            self.line_start = rest.ends_with(b"\n");
-            return;
+        loop {
+            let rest = piece(start, chunk.len());
+            let dot = memmem::find(rest, b"\n.");
+            let stretch = dot.map_or(rest, |at| piece(start, start + at + 1));
+            if !is_plain(stretch) {
+                break;
+            }
+            out.extend_from_slice(stretch);
+            start += stretch.len();
+            if dot.is_none() {
+                self.line_start = stretch.ends_with(b"\n");
+                return;
+            }
+            out.push(b'.');
         }
+        self.encode_closely(chunk, start, out);
+    }
+
+    /// The same from a place on whose dot, if there is one, has been stuffed; line after line.
+    fn encode_closely(&mut self, chunk: &[u8], mut start: usize, out: &mut Vec<u8>) {
+        let piece = |from: usize, to: usize| chunk.get(from..to).unwrap_or_default();
         let mut scan = start;
         while let Some(i) = memchr2(b'\r', b'\n', piece(scan, chunk.len())).map(|i| i + scan) {
             if piece(i, i + 2) == CRLF {
