@@ -151,7 +151,7 @@ impl AttemptEnd<'_> {
             (4 | 5, _) => {
                 let reply = self.failure(reply, manner);
                 Conclusion {
-                    outcome: chase::failure(&reply),
+                    outcome: chase::failure(&reply, self.class()),
                     reply,
                     refusal: None,
                 }
@@ -160,10 +160,14 @@ impl AttemptEnd<'_> {
         }
     }
 
+    /// What a pattern says that the reply means; without one nothing is known.
+    fn class(&self) -> Option<&Class> {
+        let matched = self.qualification.filter(|q| q.pattern.is_some());
+        matched.map(|q| &q.class)
+    }
+
     fn failure(&self, reply: &Reply, manner: Manner) -> Reply {
-        let blocked = self
-            .qualification
-            .is_some_and(|q| q.pattern.is_some() && matches!(q.class, Class::Flow { .. }));
+        let blocked = matches!(self.class(), Some(Class::Flow { .. }));
         match reply.code() {
             // 421 from us would say that our own service is closing.
             421 => reply.clone().with_code(451),
@@ -212,7 +216,7 @@ fn refused(refusal: Refusal, manner: Manner) -> Conclusion {
         } => Outcome::Unknown,
         Refusal::Ours { code, .. } if code.digits().0 < 3 => Outcome::Failed,
         Refusal::Ours { .. } => Outcome::Deferred,
-        Refusal::Standard { reply, .. } => chase::failure(reply),
+        Refusal::Standard { reply, .. } => chase::failure(reply, None),
     };
     Conclusion {
         outcome,

@@ -264,7 +264,7 @@ fn judge_reply(stage: Stage, reply: &Reply, qualification: Option<&Qualification
         }
         _ => {}
     }
-    Verdict::Final(failure(reply))
+    Verdict::Final(failure(reply, class))
 }
 
 /// `452` at RCPT that speaks of the number of recipients (RFC 5321 §4.5.3.1.10), not of this one.
@@ -273,9 +273,11 @@ fn wants_fewer_recipients(stage: Stage, reply: &Reply) -> bool {
     stage == Stage::Rcpt && reply.code() == 452 && about_number
 }
 
-/// How a refused delivery is booked: by the reply the remote gave.
-pub(crate) fn failure(reply: &Reply) -> Outcome {
-    if reply.code() / 100 == 5 {
+/// How a refused delivery is booked: HARD and SPAM are for good whatever the code (FLOW-68,
+/// FLOW-69), otherwise the code says it.
+pub(crate) fn failure(reply: &Reply, class: Option<&Class>) -> Outcome {
+    let for_good = matches!(class, Some(Class::Hard | Class::Spam));
+    if for_good || reply.code() / 100 == 5 {
         Outcome::Failed
     } else {
         Outcome::Deferred
