@@ -21,9 +21,14 @@ mod process_run;
 mod process_stop;
 mod relay_basics;
 mod relay_dialogues;
+mod relay_hostile;
+mod relay_life;
+mod relay_names;
 mod relay_outcomes;
+mod relay_routes;
 mod relay_several;
 mod relay_time;
+mod relay_tls;
 #[path = "../../../smtp/tests/it/script.rs"]
 mod script;
 mod world;
