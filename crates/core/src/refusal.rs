@@ -111,13 +111,28 @@ impl Refusal {
     /// A class-9 refusal. Control and non-ASCII octets of `text` become `?`, and it is cut at 400.
     pub fn new(code: Code, text: impl AsRef<str>, rule: impl Into<String>) -> Self {
         let text = text.as_ref().chars().take(400);
-        let text = text.map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect();
-        Refusal::Ours { code, text, rule: rule.into() }
+        let text = text
+            .map(|c| {
+                if c == ' ' || c.is_ascii_graphic() {
+                    c
+                } else {
+                    '?'
+                }
+            })
+            .collect();
+        Refusal::Ours {
+            code,
+            text,
+            rule: rule.into(),
+        }
     }
 
     /// A refusal with a standard reply.
     pub fn standard(code: u16, text: impl AsRef<str>, rule: impl Into<String>) -> Self {
-        Refusal::Standard { reply: Reply::new(code, text.as_ref()), rule: rule.into() }
+        Refusal::Standard {
+            reply: Reply::new(code, text.as_ref()),
+            rule: rule.into(),
+        }
     }
 
     /// What the client is told. With `permcode` (RELAY-80) the classes 9.0, 9.1 and 9.2 are
@@ -127,7 +142,11 @@ impl Refusal {
             Refusal::Standard { reply, .. } => reply.clone(),
             Refusal::Ours { code, text, .. } => {
                 let (x, y) = code.digits();
-                let (basic, class) = if permcode && x < 3 { (550, 5) } else { (451, 9) };
+                let (basic, class) = if permcode && x < 3 {
+                    (550, 5)
+                } else {
+                    (451, 9)
+                };
                 Reply::new(basic, format!("{class}.{x}.{y} X-SMTP-R-API {text}"))
             }
         }
@@ -137,6 +156,27 @@ impl Refusal {
     pub fn rule(&self) -> &str {
         match self {
             Refusal::Ours { rule, .. } | Refusal::Standard { rule, .. } => rule,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relay_81_class_9_stands_where_an_enhanced_code_stands() {
+        for code in [
+            Code::Unparsable,
+            Code::BadValue,
+            Code::Listed,
+            Code::NoConnection,
+        ] {
+            let reply = Refusal::new(code, "why", "rule").reply(false);
+            let (x, y) = code.digits();
+            let enhanced = reply.enhanced().map(|e| (e.0, e.1, e.2));
+            assert_eq!(reply.code(), 451);
+            assert_eq!(enhanced, Some((9, u16::from(x), u16::from(y))));
         }
     }
 }
