@@ -44,7 +44,10 @@ fn t_20_the_server_takes_all_descriptors_that_it_may_have() {
     limited.arg(galerne.get_program()).args(galerne.get_args());
     let server = Server::ready(limited);
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
-    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"))
+        .unwrap();
     let numbers: Vec<&str> = files.split_whitespace().skip(3).take(2).collect();
     assert_ne!(numbers[0], "100");
     assert_eq!(numbers[0], numbers[1], "{files}");

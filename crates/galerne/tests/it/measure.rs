@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -40,7 +41,8 @@ impl Measured {
         let write = |name: &str, text: String| {
             let path = root.path().join(name);
             fs::create_dir_all(path.parent().unwrap_or(root.path()))?;
-            fs::write(path, text)
+            fs::write(&path, text)?;
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600))
         };
         write(
             "galerne.ini",
