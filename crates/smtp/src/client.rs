@@ -10,9 +10,9 @@ use crate::address::{Mailbox, ReversePath};
 use crate::ehlo::Capabilities;
 use crate::reply::{Reply, ReplyParser};
 pub use crate::sasl_client::ClientAuth;
-pub use commands::is_safe;
 use crate::sasl_client::SaslClient;
 use crate::stage::Stage;
+pub use commands::is_safe;
 
 use transaction::Progress;
 
