@@ -187,10 +187,7 @@ impl House {
                 return Err(findings);
             }
         };
-        if self.snapshot().rfrelay.listen != settings.rfrelay.listen {
-            let text = "the listeners change only with a restart; the old ones stay".to_owned();
-            findings.push(self.finding(Level::Warning, "rfrelay", "listen", text));
-        }
+        self.say_what_needs_a_restart(&settings, &mut findings);
         if let Err(error) = galerne_config::create_directories(&self.root, &settings) {
             let text = format!("directories: {error}");
             findings.push(self.finding(Level::Warning, "-", "-", text));
@@ -233,6 +230,30 @@ impl House {
         };
         let mut groups = changed.iter().map(group);
         groups.all(|group| group.is_some_and(|group| self.book.wrote_aliases(&group)))
+    }
+
+    /// Keys that are read at the start alone: a change of them is said, never silently ignored.
+    fn say_what_needs_a_restart(&self, settings: &Settings, findings: &mut Vec<Finding>) {
+        let old = self.snapshot();
+        let keys = [
+            (
+                "rfrelay",
+                "listen",
+                old.rfrelay.listen != settings.rfrelay.listen,
+            ),
+            ("galerne", "runas", old.runas != settings.runas),
+            ("rafale", "logage", old.logage != settings.logage),
+            ("rafale", "log", old.log_json != settings.log_json),
+        ];
+        for (section, key, _) in keys.into_iter().filter(|(_, _, changed)| *changed) {
+            let what = if key == "listen" {
+                "the listeners change"
+            } else {
+                "it changes"
+            };
+            let text = format!("{what} only with a restart; the old value stays");
+            findings.push(self.finding(Level::Warning, section, key, text));
+        }
     }
 
     fn finding(&self, level: Level, section: &str, key: &str, text: String) -> Finding {
