@@ -173,7 +173,8 @@ impl Session {
         match heard {
             Heard::Read(Ok(Ok(0) | Err(_))) => {}
             Heard::Read(Ok(Ok(length))) => {
-                if self.pace.took(length, Instant::now()) {
+                // Octets of a chunk that is refused anyway keep no place (RELAY-5).
+                if self.pace.took(length, Instant::now()) && self.running.is_some() {
                     self.seat.active();
                 }
                 return Some(());
@@ -260,7 +261,7 @@ impl Session {
                 return Box::pin(self.end_of_data(problem, size, has_bare)).await;
             }
             ServerEvent::Close => {
-                self.last_words().await;
+                let _ = self.flush().await;
                 return None;
             }
         }
@@ -514,7 +515,8 @@ impl Session {
             Ok(answer) => self.smtp.finish(&[answer.reply], &mut self.out),
             Err(reply) => self.smtp.finish(&[reply], &mut self.out),
         }
-        Some(())
+        // Before anything else that came with it is done (RELAY-17).
+        self.flush().await
     }
 
     fn refuse_content(&mut self, refusal: Refusal, size: u64) -> Goes {

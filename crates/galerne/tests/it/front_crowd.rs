@@ -89,6 +89,20 @@ async fn relay_5_t_18_octets_of_an_unfinished_command_do_not_keep_a_place() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn relay_5_t_18_octets_of_a_refused_chunk_do_not_keep_a_place() {
+    let world = World::new("[rfrelay]\nthreadnb = 1\n");
+    let mut slow = world.client(CLIENT).await;
+    slow.hello().await;
+    slow.send("BDAT 1000").await.unwrap();
+    for _ in 0..12 {
+        slow.send_raw(b"x").await.unwrap();
+        sleep(SECOND).await;
+    }
+    let mut next = world.client(CLIENT).await;
+    assert!(greeting(&mut next).await.starts_with("220 "));
+}
+
+#[tokio::test(start_paused = true)]
 async fn relay_5_t_18_a_handshake_that_hangs_gives_way_at_once() {
     let world = World::new("[rfrelay]\nthreadnb = 1\n");
     let mut slow = world.client(CLIENT).await;

@@ -363,6 +363,32 @@ async fn relay_17_each_transaction_is_answered_before_the_next_begins() {
     assert_eq!(order, ["a@example.com", "b@example.com"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn relay_17_an_answer_does_not_wait_for_the_next_message_of_the_same_flight() {
+    let world = World::new("");
+    let mx = world.mx("example.org", "198.51.100.25");
+    mx.rule(Rule::at(Stage::Dot).recipient("slow").delay(MINUTE / 3));
+    let mut client = world.login().await;
+    let mut flight = String::new();
+    for to in ["anna", "slow"] {
+        flight += "MAIL FROM:<a@example.com>\r\n";
+        flight += &format!("RCPT TO:<{to}@example.org>\r\n");
+        flight += &format!("BDAT {} LAST\r\n{MESSAGE}", MESSAGE.len());
+    }
+    let began = tokio::time::Instant::now();
+    client.send_raw(flight.as_bytes()).await.unwrap();
+    for code in ["250 2.1.0", "250 2.1.5", "250 2.0.0"] {
+        let reply = client.hear().await;
+        assert!(reply.starts_with(code), "{reply}");
+    }
+    assert!(began.elapsed() < MINUTE / 6, "{:?}", began.elapsed());
+    for code in ["250 2.1.0", "250 2.1.5", "250 2.0.0"] {
+        let reply = client.hear().await;
+        assert!(reply.starts_with(code), "{reply}");
+    }
+    assert_eq!(mx.accepted(), 2);
+}
+
 const BARE: &str = "From: a@example.com\r\n\r\none\ntwo\rthree\r\n";
 
 #[tokio::test(start_paused = true)]
