@@ -1,6 +1,8 @@
 //! Remotes that are broken or mean harm: whatever they say, the answer is bounded, true, and one
 //! reply (T-41, T-46).
 
+use std::time::Duration;
+
 use galerne_core::model::Outcome;
 use galerne_sim::sink::{Rule, Sink, Stage};
 use tokio::time::Instant;
@@ -91,7 +93,7 @@ async fn t_46_a_reply_cannot_forge_another_towards_the_client() {
     let reply = client.hear().await;
     assert!(!reply.starts_with('2'), "{reply}");
     assert_eq!(client.say("NOOP").await.get(..3), Some("250"));
-    let more = tokio::time::timeout(std::time::Duration::from_secs(1), client.line()).await;
+    let more = tokio::time::timeout(Duration::from_secs(1), client.line()).await;
     assert!(more.is_err(), "nothing else was said: {more:?}");
 }
 
@@ -102,6 +104,23 @@ async fn t_41_a_250_before_the_end_of_the_content_is_no_delivery() {
     let reply = world.relay("anna@example.org").await;
     assert!(reply.starts_with("451 9.3."), "{reply}");
     assert_ne!(world.settled()[0].outcome, Outcome::Delivered);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t_41_a_250_that_lies_unread_when_the_dot_is_sent_is_no_delivery() {
+    // The 354 fills one read exactly; what follows is not seen with it.
+    let line = |code: &str| format!("{code}{}\r\n", "x".repeat(1024 - code.len() - 2));
+    let mut octets = line("354-").repeat(31);
+    octets.push_str(&line("354 "));
+    assert_eq!(octets.len(), 32 * 1024);
+    octets.push_str("250 2.0.0 I have it already\r\n");
+    let (world, mx) = world();
+    // Later than the replies to what was sent along with DATA.
+    let later = Rule::at(Stage::Data).delay(Duration::from_secs(1));
+    mx.rule(later.raw(octets.as_bytes()));
+    let reply = world.relay("anna@example.org").await;
+    assert!(reply.starts_with("451 9.3."), "{reply}");
+    assert!(mx.messages().is_empty(), "the end was not sent");
 }
 
 #[tokio::test(start_paused = true)]
@@ -130,7 +149,7 @@ async fn t_41_a_slow_remote_that_drips_octets_does_not_go_beyond_the_timeout() {
         |mut stream, _| async move {
             use tokio::io::AsyncWriteExt as _;
             while stream.write_all(b"2").await.is_ok() {
-                tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+                tokio::time::sleep(Duration::from_secs(3)).await;
             }
         },
     );

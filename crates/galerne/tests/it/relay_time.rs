@@ -366,20 +366,63 @@ async fn relay_71_a_client_that_leaves_while_a_large_body_is_sent_stops_it() {
 #[tokio::test(start_paused = true)]
 async fn relay_64_relay_73_t_41_a_refusal_while_a_large_body_is_sent_is_that_refusal() {
     for size in [10_000, 30_000, 300_000] {
-        let world = World::new(ONE);
-        world.stuck_mx(
-            "example.net",
-            "198.51.100.26",
+        for then in [
             "552 5.3.4 too big for us\r\n",
-        );
-        let large = format!("{MESSAGE}{}", "0123456789abcdef\r\n".repeat(size));
-        assert_eq!(
-            world.send(&["anna@example.net"], &large).await,
-            "552 5.3.4 too big for us"
-        );
-        let attempts = world.settled().remove(0).attempts;
-        assert_eq!((attempts.len(), attempts[0].stage), (1, Stage::Data));
+            "552 5.3.4 too big for us\r\n!",
+        ] {
+            let world = World::new(ONE);
+            world.stuck_mx("example.net", "198.51.100.26", then);
+            let large = format!("{MESSAGE}{}", "0123456789abcdef\r\n".repeat(size));
+            let began = Instant::now();
+            let reply = world.send(&["anna@example.net"], &large).await;
+            assert_eq!(reply, "552 5.3.4 too big for us");
+            assert_eq!(began.elapsed().as_secs(), 1, "heard while it was said");
+            let attempts = world.settled().remove(0).attempts;
+            assert_eq!((attempts.len(), attempts[0].stage), (1, Stage::Data));
+        }
     }
+}
+
+/// A message of exactly so many octets.
+fn sized(octets: usize) -> String {
+    let filling = "0123456789abcde\r\n".repeat(octets / 17 - 10);
+    let rest = octets - MESSAGE.len() - filling.len() - 2;
+    format!("{MESSAGE}{filling}{}\r\n", "x".repeat(rest))
+}
+
+#[tokio::test(start_paused = true)]
+async fn relay_61_relay_70_t_41_a_dot_that_never_left_leaves_no_doubt() {
+    // The way holds 64 KiB: all of the content, and nothing of its end.
+    let message = sized(64 * 1024);
+    assert_eq!(message.len(), 64 * 1024);
+    for (then, took) in [("!", 1), ("", 60)] {
+        let world = World::new(ONE);
+        let stuck = world.stuck_mx("example.net", "198.51.100.26", then);
+        let began = Instant::now();
+        let reply = world.send(&["anna@example.net"], &message).await;
+        assert!(reply.starts_with("451 9.3.2 "), "{reply}");
+        assert_eq!(began.elapsed().as_secs(), took);
+        assert_eq!(world.settled()[0].outcome, Outcome::Deferred);
+        assert!(!stuck.octets().ends_with("\r\n.\r\n"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn relay_71_a_client_that_leaves_while_the_dot_waits_stops_it() {
+    let world = World::new(ONE);
+    let stuck = world.stuck_mx("example.net", "198.51.100.26", "");
+    let client = world
+        .waiting(&["anna@example.net"], &sized(64 * 1024))
+        .await;
+    sleep(seconds(2)).await;
+    drop(client);
+    sleep(seconds(2 * 3600)).await;
+    assert_eq!(world.settled()[0].outcome, Outcome::Cancelled);
+    assert!(stuck.octets().len() > 64 * 1024, "it read all there was");
+    assert!(
+        !stuck.octets().ends_with("\r\n.\r\n"),
+        "and the end never left"
+    );
 }
 
 #[tokio::test(start_paused = true)]

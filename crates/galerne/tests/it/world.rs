@@ -213,8 +213,8 @@ impl World {
         tap
     }
 
-    /// An MX that takes nothing behind the 354. It says `then` after a while and closes; `!` closes
-    /// without a word; with nothing to say it stays.
+    /// An MX that takes nothing behind the 354. After a second it says `then`; `!` at the end of
+    /// it closes, otherwise the connection stays.
     pub fn stuck_mx(&self, domain: &str, address: &str, then: &'static str) -> Wiretap {
         let host = format!("mx.{domain}");
         self.zone(&format!("{domain}. MX 10 {host}.\n{host}. A {address}"));

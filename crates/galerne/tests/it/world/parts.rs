@@ -56,7 +56,14 @@ impl Wiretap {
                 self.0.lock().unwrap().extend(octets);
             }
             "!" => {}
-            then => drop(stream.write_all(then.as_bytes()).await),
+            then => {
+                let _ = stream
+                    .write_all(then.trim_end_matches('!').as_bytes())
+                    .await;
+                if !then.ends_with('!') {
+                    tokio::time::sleep(Duration::from_secs(3600)).await;
+                }
+            }
         }
     }
 
