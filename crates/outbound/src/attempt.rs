@@ -208,22 +208,7 @@ async fn open(
         Ok(Err(error)) => return Err(fail(plain(&error), Stage::Connect)),
         Ok(Ok(stream)) => stream,
     };
-    let (starttls, tls_active) = match key.level {
-        Level::Clear => (StartTlsUse::Never, false),
-        Level::Opportunistic(_) => (StartTlsUse::IfOffered, false),
-        Level::Required(_) => (StartTlsUse::Required, false),
-        Level::Implicit(_) => (StartTlsUse::Never, true),
-    };
-    let session = ClientSession::new(ClientConfig {
-        ehlo: key.ehlo.clone(),
-        tls_active,
-        starttls,
-        auth: key.credentials.clone().map(|(login, secret)| ClientAuth {
-            login,
-            password: secret.0,
-        }),
-        auth_in_clear: key.auth_in_clear,
-    });
+    let session = ClientSession::new(config(key));
     let (stream, tls) = match key.level {
         Level::Implicit(trust) => {
             match handshake(stream, order.tls, trust, &key.host, key.remote, deadline).await {
@@ -244,6 +229,26 @@ async fn open(
             Err(step) => Err(step),
         },
         () = cancelled.wait() => Err(Step::Done(gone(order))),
+    }
+}
+
+/// What the protocol has to know of such a session.
+fn config(key: &Key) -> ClientConfig {
+    let (starttls, tls_active) = match key.level {
+        Level::Clear => (StartTlsUse::Never, false),
+        Level::Opportunistic(_) => (StartTlsUse::IfOffered, false),
+        Level::Required(_) => (StartTlsUse::Required, false),
+        Level::Implicit(_) => (StartTlsUse::Never, true),
+    };
+    ClientConfig {
+        ehlo: key.ehlo.clone(),
+        tls_active,
+        starttls,
+        auth: key.credentials.clone().map(|(login, secret)| ClientAuth {
+            login,
+            password: secret.0,
+        }),
+        auth_in_clear: key.auth_in_clear,
     }
 }
 

@@ -323,31 +323,8 @@ impl<'a> Run<'a> {
         if end.special == Special::Auth {
             self.report_auth(hop, &end);
         }
-        let (tls, duration, dot_sent, special) =
-            (end.tls, hop.started.elapsed(), end.dot_sent, end.special);
-        let each = end.answers.into_iter().zip(qualifications);
-        for (place, ((stage, answer), qualification)) in members.iter().zip(each) {
-            let Some(journey) = self.journeys.get_mut(*place) else {
-                continue;
-            };
-            journey.attempts.push(booked(
-                hop,
-                stage,
-                &answer,
-                qualification.clone(),
-                tls.clone(),
-                duration,
-            ));
-            journey.sender = hop.sender.clone();
-            let host = hop.remote.host.clone();
-            journey.last = Some(Last {
-                host,
-                stage,
-                answer,
-                qualification,
-                dot_sent,
-            });
-        }
+        let special = end.special;
+        self.book(hop, members, end, qualifications);
         for ((place, verdict), refusal) in members.iter().zip(&mut verdicts).zip(&refusals) {
             match (refusal, &verdict) {
                 (Some(refusal), _) => {
@@ -362,6 +339,36 @@ impl<'a> Run<'a> {
             }
         }
         verdicts
+    }
+
+    /// Remembers what the attempt said for each of its members.
+    fn book(
+        &mut self,
+        hop: &Hop<'_>,
+        members: &[usize],
+        end: End,
+        qualifications: Vec<Option<Qualification>>,
+    ) {
+        let (tls, duration, dot_sent) = (end.tls, hop.started.elapsed(), end.dot_sent);
+        let each = end.answers.into_iter().zip(qualifications);
+        for (place, ((stage, answer), qualification)) in members.iter().zip(each) {
+            let Some(journey) = self.journeys.get_mut(*place) else {
+                continue;
+            };
+            let (tls, q) = (tls.clone(), qualification.clone());
+            journey
+                .attempts
+                .push(booked(hop, stage, &answer, q, tls, duration));
+            journey.sender = hop.sender.clone();
+            let host = hop.remote.host.clone();
+            journey.last = Some(Last {
+                host,
+                stage,
+                answer,
+                qualification,
+                dot_sent,
+            });
+        }
     }
 
     /// An operator's error, not the recipient's (ROUTE-42).

@@ -39,6 +39,16 @@ pub enum Unprepared {
     DnsFailed { domain: String },
 }
 
+/// What the plans of a submission depend on.
+pub fn asked(submission: &Submission) -> Asked<'_> {
+    Asked {
+        account: submission.client.account.as_deref(),
+        directive: &submission.directive,
+        sender: &submission.sender.path,
+        header_from: submission.header_from.as_ref(),
+    }
+}
+
 /// Decides everything that is decided before the first attempt for the recipients of one domain.
 pub async fn prepare(
     delivery: &Delivery,
@@ -47,12 +57,7 @@ pub async fn prepare(
 ) -> Result<Prepared, Unprepared> {
     let refused = |refusal, group| Unprepared::Refused { refusal, group };
     let settings = &submission.settings;
-    let asked = Asked {
-        account: submission.client.account.as_deref(),
-        directive: &submission.directive,
-        sender: &submission.sender.path,
-        header_from: submission.header_from.as_ref(),
-    };
+    let asked = asked(submission);
     if let Some(group) = settings.groups.relay_group(domain) {
         let group = group.clone();
         let plans =

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use galerne_core::answer::{Ending, Manner, combine, conclude, without_dsn};
 use galerne_core::model::{Answer, Attempt, Class, Outcome, Settled, Submission};
-use galerne_core::plan::{self, Asked};
+use galerne_core::plan;
 use galerne_core::ports::{ListEntry, UnknownError};
 use galerne_core::refusal::Refusal;
 use galerne_core::settings::Group;
@@ -13,7 +13,7 @@ use galerne_smtp::Reply;
 
 use crate::delivery::Delivery;
 use crate::notify;
-use crate::prepare::Unprepared;
+use crate::prepare::{Unprepared, asked};
 
 /// The system list of hard bounces (CONF-58).
 const HARD_LIST: &str = "rfhard";
@@ -150,13 +150,7 @@ fn end(
         blocktemp: settings.rfrelay.blocktemp,
         permcode: settings.rfrelay.permcode,
     };
-    let asked = Asked {
-        account: submission.client.account.as_deref(),
-        directive: &submission.directive,
-        sender: &submission.sender.path,
-        header_from: submission.header_from.as_ref(),
-    };
-    let conclusion = conclude(ending, manner, plan::timeout(settings, &asked));
+    let conclusion = conclude(ending, manner, plan::timeout(settings, &asked(submission)));
     let recipient = match submission
         .recipients
         .get(index)
