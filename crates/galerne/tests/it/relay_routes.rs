@@ -62,7 +62,7 @@ async fn went(net: &Net, content: &str) -> (&'static str, String) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn route_1_route_2_user_file_then_order_then_group_then_mx() {
+async fn relay_72_route_1_route_2_user_file_then_order_then_group_then_mx() {
     let net = net("");
     assert_eq!(
         went(&net, MESSAGE).await,
