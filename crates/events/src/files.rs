@@ -16,9 +16,9 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan, Zoned};
 
-use crate::record::Record;
+use crate::record::{Record, Values};
 use crate::rows::{GROUP_COLUMNS, columns};
-use crate::text::{csv_line, csv_value};
+use crate::text::csv_line;
 
 /// Where the present comes from; a test brings its own.
 pub(crate) type Clock = Arc<dyn Fn() -> Zoned + Send + Sync>;
@@ -94,7 +94,7 @@ impl Files {
                 self.stamp(at);
                 let stamp = std::mem::take(&mut self.stamp.1);
                 let buffer = &mut self.file(module, "csv").buffer;
-                csv_line(std::iter::once(&*stamp).chain(values.iter()), buffer);
+                line(&stamp, &values, buffer);
                 self.stamp.1 = stamp;
             }
             Record::Line { module, at, text } => {
@@ -106,9 +106,7 @@ impl Files {
             Record::Group { group, at, values } => {
                 self.stamp(at);
                 let buffer = self.groups.entry(group).or_default();
-                csv_value(&self.stamp.1, buffer);
-                buffer.push(b',');
-                csv_line(values.iter(), buffer);
+                line(&self.stamp.1, &values, buffer);
             }
         }
     }
@@ -117,8 +115,11 @@ impl Files {
     pub(crate) fn write(&mut self) {
         self.turn_the_page();
         for file in self.open.values_mut().filter(|f| !f.buffer.is_empty()) {
-            let lines = file.buffer.iter().filter(|&&b| b == b'\n').count() as u64;
             let result = file.write();
+            let lines = match result {
+                Ok(()) => 1,
+                Err(_) => file.buffer.iter().filter(|&&b| b == b'\n').count() as u64,
+            };
             file.buffer.clear();
             file.buffer.shrink_to(1 << 20);
             self.trouble.note(&file.path, result, lines);
@@ -331,6 +332,14 @@ impl LogFile {
 }
 
 /// Appends to the error log of a group; people read and edit it, so it is not kept open.
+/// Appends a line that begins with the moment.
+fn line(stamp: &str, values: &Values, buffer: &mut Vec<u8>) {
+    buffer.extend_from_slice(stamp.as_bytes());
+    buffer.push(b',');
+    buffer.extend_from_slice(values.line().as_bytes());
+    buffer.push(b'\n');
+}
+
 fn append_group(path: &Path, lines: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .read(true)

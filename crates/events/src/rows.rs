@@ -123,7 +123,7 @@ pub(crate) fn transaction(
 
 /// The line of `rfmta.csv`.
 fn delivery(submission: &Submission, settled: &Settled) -> Values {
-    let mut values = Values::with_capacity(320, RFMTA.len());
+    let mut values = Values::with_capacity(320);
     let attempt = settled.attempts.last();
     values.push(user(submission));
     values.push(&submission.reference);
@@ -151,7 +151,7 @@ fn delivery(submission: &Submission, settled: &Settled) -> Values {
 
 /// The line of `rfrelay.csv`.
 fn relayed(submission: &Submission, answer: &Answer) -> Values {
-    let mut values = Values::with_capacity(512, RFRELAY.len());
+    let mut values = Values::with_capacity(512);
     let client = &submission.client;
     let decisive = decisive(answer);
     let attempt = decisive.and_then(|s| s.attempts.last());
@@ -192,7 +192,7 @@ fn relayed(submission: &Submission, answer: &Answer) -> Values {
 pub(crate) fn refused(refused: &Refused) -> [Record; 2] {
     let user = refused.user.as_deref().unwrap_or("");
     let reply = as_received(&refused.reply);
-    let mut values = Values::with_capacity(320, RFRELAY.len());
+    let mut values = Values::with_capacity(320);
     for value in [
         user,
         &refused.reference,
@@ -242,7 +242,7 @@ pub(crate) fn refused(refused: &Refused) -> [Record; 2] {
 
 /// The line of a group's error log.
 pub(crate) fn unknown(error: &UnknownError) -> Record {
-    let mut values = Values::with_capacity(160, GROUP_COLUMNS.len());
+    let mut values = Values::with_capacity(160);
     values.push(&error.reference);
     values.word("0");
     values.word("0");

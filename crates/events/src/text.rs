@@ -52,46 +52,64 @@ fn cut(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
 }
 
-/// Octets that make a value stand in quotes. A table, since every octet of every log line is
+/// Octets that need neither quotes nor an escape. A table, since every octet of every log line is
 /// looked up in it.
-const QUOTED: [bool; 256] = {
-    let mut quoted = [false; 256];
-    let octets = *b",;\"\n\r\t";
-    let mut n = 0;
-    while n < octets.len() {
-        quoted[octets[n] as usize] = true;
-        n += 1;
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut octet = b' ';
+    while octet <= b'~' {
+        plain[octet as usize] = !matches!(octet, b',' | b';' | b'"');
+        octet += 1;
     }
-    quoted
+    plain
 };
 
+/// Appends a text of others as one value of a CSV line: escaped, cut, quoted.
+pub(crate) fn text_value(text: &str, out: &mut String) {
+    let plain = |b: u8| PLAIN[usize::from(b)];
+    let blank = |octet: Option<&u8>| octet == Some(&b' ');
+    let ends = text.as_bytes();
+    if text.len() <= LONGEST
+        && text.bytes().all(plain)
+        && !blank(ends.first())
+        && !blank(ends.last())
+    {
+        return out.push_str(text);
+    }
+    let mut escaped = String::with_capacity(text.len().min(LONGEST) + 8);
+    escape_value(text, &mut escaped);
+    csv_value(&escaped, out);
+}
+
 /// Appends one value of a CSV line, quoted where RFC 4180 wants it.
-pub(crate) fn csv_value(value: &str, out: &mut Vec<u8>) {
+pub(crate) fn csv_value(value: &str, out: &mut String) {
     let blank = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
     let odd_ends = blank(value.as_bytes().first()) || blank(value.as_bytes().last());
-    if !odd_ends && !value.bytes().any(|b| QUOTED[usize::from(b)]) {
-        out.extend_from_slice(value.as_bytes());
+    if !odd_ends && !value.contains([',', ';', '"', '\n', '\r', '\t']) {
+        out.push_str(value);
         return;
     }
-    out.push(b'"');
+    out.push('"');
     for (n, part) in value.split('"').enumerate() {
         if n > 0 {
-            out.extend_from_slice(b"\"\"");
+            out.push_str("\"\"");
         }
-        out.extend_from_slice(part.as_bytes());
+        out.push_str(part);
     }
-    out.push(b'"');
+    out.push('"');
 }
 
 /// One line of CSV.
 pub(crate) fn csv_line<'a>(values: impl IntoIterator<Item = &'a str>, out: &mut Vec<u8>) {
+    let mut line = String::new();
     for (n, value) in values.into_iter().enumerate() {
         if n > 0 {
-            out.push(b',');
+            line.push(',');
         }
-        csv_value(value, out);
+        csv_value(value, &mut line);
     }
-    out.push(b'\n');
+    line.push('\n');
+    out.extend_from_slice(line.as_bytes());
 }
 
 #[cfg(test)]
