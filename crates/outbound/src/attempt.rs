@@ -30,6 +30,8 @@ use crate::tls::{ClientTls, Trust};
 pub struct Tools {
     pub dial: Box<dyn Dial>,
     pub pool: Arc<Pool>,
+    /// The time for a stop is over.
+    pub given_up: Cancelled,
 }
 
 /// One thing to deliver in one transaction.
@@ -397,7 +399,23 @@ async fn transact(
     let event = match finished {
         Some(event) => event,
         // The final dot is out: there is no way back (RELAY-70, RELAY-71).
-        None if connection.end_is_out() => connection.step(order.dot_deadline).await,
+        None if connection.end_is_out() => {
+            let mut given_up = tools.given_up.clone();
+            let answer = tokio::select! {
+                biased;
+                event = connection.step(order.dot_deadline) => Some(event),
+                () = given_up.wait() => None,
+            };
+            match answer {
+                Some(event) => event,
+                None => {
+                    connection
+                        .session
+                        .lost("we had to stop before the reply came");
+                    connection.step(order.dot_deadline).await
+                }
+            }
+        }
         None if cancelled.is_cancelled() => return Step::Done(gone(order)),
         None => connection.step(order.deadline).await,
     };

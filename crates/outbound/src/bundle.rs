@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::attempt::{End, Order, Special, attempt};
 use crate::cancel::Cancelled;
 use crate::delivery::Delivery;
-use crate::prepare::{Prepared, remotes};
+use crate::prepare::{Asking, Prepared, remotes};
 use crate::settle::elapsed;
 
 /// One recipient on its way.
@@ -107,7 +107,7 @@ pub async fn run_bundle(
         }
     };
     match slot {
-        Ok(Ok(_slot)) => run.plans(plans, &mut cancelled).await,
+        Ok(_slot) => run.plans(plans, &mut cancelled).await,
         _ => run.end_all(plan, Ending::NoOutbound),
     }
     run.finish()
@@ -117,32 +117,34 @@ impl<'a> Run<'a> {
     /// Plan after plan, as long as somebody is without an end.
     async fn plans(&mut self, plans: &[Plan], cancelled: &mut Cancelled) {
         let mut hops = 0;
+        let mut unresolved = None;
         for (number, plan) in plans.iter().enumerate() {
-            let last_plan = number + 1 == plans.len();
+            // A name that does not resolve now leads to the next route (ROUTE-33); only for the
+            // last one it is asked again and again.
+            let asking = match number + 1 == plans.len() {
+                true => Asking::UntilDeadline,
+                false => Asking::Once,
+            };
             let prepared = self.journeys.first().map(|j| j.prepared.clone());
             let destination = prepared.as_ref().and_then(|p| p.destination.as_ref());
-            let found = remotes(
-                self.delivery,
-                self.submission,
-                plan,
-                destination,
-                self.deadline,
-            )
-            .await;
+            let (delivery, submission) = (self.delivery, self.submission);
+            let found = tokio::select! {
+                biased;
+                found = remotes(delivery, submission, plan, destination, self.deadline, asking) => found,
+                () = cancelled.wait() => return self.end_all(plan, Ending::Cancelled),
+            };
             match found {
                 Ok(remotes) => hops = self.hops(plan, remotes, hops, cancelled).await,
-                Err(failure) if last_plan && hops == 0 => {
-                    self.no_address(plan, &failure);
-                    return;
-                }
-                Err(_) => {}
+                Err(failure) => unresolved = Some((plan, failure)),
             }
             if self.is_done() {
                 return;
             }
         }
-        if let Some(plan) = plans.last() {
-            self.exhausted(plan);
+        match (unresolved, plans.last()) {
+            (Some((plan, failure)), _) if hops == 0 => self.no_address(plan, &failure),
+            (_, Some(plan)) => self.exhausted(plan),
+            (_, None) => {}
         }
     }
 
@@ -473,6 +475,7 @@ impl<'a> Run<'a> {
         let ending = match (&ending, &journey.last) {
             (Some(ending), _) => *ending,
             (None, Some(last)) => last.ending(),
+            (None, None) if Instant::now() >= self.deadline => Ending::Timeout,
             (None, None) => Ending::NoPair { host: &next_hop },
         };
         let conclusion = conclude(ending, manner, plan.timeout);

@@ -180,6 +180,9 @@ impl Connection {
                     if heard == 0 {
                         return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                     }
+                    if self.session.is_lost() {
+                        return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                    }
                     if when_heard == WhenHeard::Stop {
                         return Poll::Ready(Ok(false));
                     }

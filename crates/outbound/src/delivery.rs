@@ -11,7 +11,6 @@ use galerne_core::bundle::{self, Planned};
 use galerne_core::model::{Answer, Settled, Submission};
 use galerne_core::ports::{BoxFuture, DeliverNow, EventSink, GroupBook, Lists};
 use galerne_dns::Resolver;
-use tokio::sync::Semaphore;
 
 use crate::attempt::Tools;
 use crate::bundle::run_bundle;
@@ -21,6 +20,7 @@ use crate::memory::TimedOut;
 use crate::pool::Pool;
 use crate::prepare::{Prepared, Unprepared, prepare};
 use crate::settle;
+use crate::slots::Slots;
 use crate::tls::ClientTls;
 
 /// What changes with the settings.
@@ -52,7 +52,8 @@ pub struct Delivery {
     pub(crate) events: Arc<dyn EventSink>,
     pub(crate) verp_secret: Vec<u8>,
     pub(crate) timed_out: TimedOut,
-    pub(crate) slots: Semaphore,
+    pub(crate) slots: Slots,
+    give_up: Cancel,
     edge: RwLock<Edge>,
     rotation: AtomicUsize,
 }
@@ -60,17 +61,20 @@ pub struct Delivery {
 impl Delivery {
     /// Ready to deliver. The caller spawns `Pool::sweep` for `pool()`.
     pub fn new(world: World, edge: Edge) -> Arc<Self> {
+        let (give_up, given_up) = Cancel::new();
         Arc::new(Delivery {
             tools: Tools {
                 dial: world.dial,
                 pool: Arc::default(),
+                given_up,
             },
+            give_up,
             lists: world.lists,
             book: world.book,
             events: world.events,
             verp_secret: world.verp_secret,
             timed_out: TimedOut::default(),
-            slots: Semaphore::new(edge.slots),
+            slots: Slots::new(edge.slots),
             edge: RwLock::new(edge),
             rotation: AtomicUsize::new(0),
         })
@@ -92,13 +96,14 @@ impl Delivery {
     /// New settings came into force. Attempts under way go on as they began.
     pub fn renew(&self, edge: Edge) {
         let mut current = self.edge.write().unwrap_or_else(PoisonError::into_inner);
-        let (old, new) = (current.slots, edge.slots);
-        if new > old {
-            self.slots.add_permits(new - old);
-        } else {
-            self.slots.forget_permits(old - new);
-        }
+        self.slots.resize(current.slots, edge.slots);
         *current = edge;
+    }
+
+    /// The time for a stop is over (QUEUE-19): what has not sent its final dot is aborted, the
+    /// outcome of what has is unknown and recorded so.
+    pub fn give_up(&self) {
+        self.give_up.cancel();
     }
 
     /// A number that grows by one each time: the rotation of outbounds until flow control exists.
@@ -200,10 +205,15 @@ impl DeliverNow for Delivery {
             let settled = {
                 let work = self.deliver_all(&submission, cancelled);
                 tokio::pin!(work);
+                let mut given_up = self.tools.given_up.clone();
                 tokio::select! {
                     biased;
                     settled = &mut work => settled,
                     () = &mut client_gone => {
+                        cancel.cancel();
+                        work.await
+                    }
+                    () = given_up.wait() => {
                         cancel.cancel();
                         work.await
                     }

@@ -16,6 +16,7 @@ mod notify;
 pub mod pool;
 mod prepare;
 mod settle;
+mod slots;
 pub mod tls;
 
 pub use cancel::{Cancel, Cancelled};

@@ -39,6 +39,25 @@ pub enum Unprepared {
     DnsFailed { domain: String },
 }
 
+/// How long a name is waited for when there is another way without it.
+const SOON: Duration = Duration::from_secs(5);
+
+/// How often a name is looked up that does not resolve now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asking {
+    Once,
+    UntilDeadline,
+}
+
+impl Asking {
+    fn deadline(self, deadline: Instant) -> Instant {
+        match self {
+            Asking::Once => deadline.min(Instant::now() + SOON),
+            Asking::UntilDeadline => deadline,
+        }
+    }
+}
+
 /// What the plans of a submission depend on.
 pub fn asked(submission: &Submission) -> Asked<'_> {
     Asked {
@@ -71,7 +90,24 @@ pub async fn prepare(
     }
     let timeout = plan::timeout(settings, &asked);
     let deadline = Instant::from_std(submission.received) + timeout;
-    let destination = lookup(delivery, submission, domain, deadline).await;
+    // Where no route goes by MX as far as is known, the MX only tell the group: mail does not
+    // wait for name servers that fail (FLOW-56).
+    let unknown = settings.groups.detect(domain, None).group;
+    let by_mx = plan::plans(settings, &asked, &unknown, domain)
+        .is_ok_and(|plans| plans.iter().any(is_by_mx));
+    let destination = match by_mx {
+        true => {
+            lookup(
+                delivery,
+                submission,
+                domain,
+                deadline,
+                Asking::UntilDeadline,
+            )
+            .await
+        }
+        false => lookup(delivery, submission, domain, deadline, Asking::Once).await,
+    };
     let names = destination
         .as_ref()
         .ok()
@@ -86,9 +122,7 @@ pub async fn prepare(
     }
     let plans = plan::plans(settings, &asked, &group, domain)
         .map_err(|r| refused(r, Some(group.clone())))?;
-    let by_mx = plans
-        .iter()
-        .any(|plan| matches!(plan.route.next_hop, NextHop::Mx));
+    let by_mx = plans.iter().any(is_by_mx);
     let destination = match destination {
         Ok(destination) => {
             record_mx(delivery, &group, &destination);
@@ -108,9 +142,7 @@ pub async fn prepare(
 }
 
 fn prepared(plans: Vec<Plan>, destination: Option<Destination>) -> Prepared {
-    let by_mx = plans
-        .iter()
-        .any(|plan| matches!(plan.route.next_hop, NextHop::Mx));
+    let by_mx = plans.iter().any(is_by_mx);
     let hosts = destination
         .iter()
         .filter(|_| by_mx)
@@ -126,6 +158,10 @@ fn prepared(plans: Vec<Plan>, destination: Option<Destination>) -> Prepared {
         destination,
         exchangers,
     }
+}
+
+fn is_by_mx(plan: &Plan) -> bool {
+    matches!(plan.route.next_hop, NextHop::Mx)
 }
 
 fn record_mx(delivery: &Delivery, group: &Group, destination: &Destination) {
@@ -145,12 +181,14 @@ async fn lookup(
     submission: &Submission,
     domain: &str,
     deadline: Instant,
+    asking: Asking,
 ) -> Result<Destination, DestinationFailure> {
     let settings = &submission.settings;
     let asked_for = settings.groups.lookup_domain(domain);
     let name = asked_for.as_deref().unwrap_or(domain);
     let resolver = delivery.edge().resolver;
     let mut entropy = delivery.entropy();
+    let deadline = asking.deadline(deadline);
     let mut pause = Duration::from_millis(500);
     loop {
         let found = timeout_at(
@@ -167,6 +205,9 @@ async fn lookup(
             Ok(Err(failure @ DestinationFailure::Temporary(_))) => failure,
             Ok(settled) => return settled,
         };
+        if asking == Asking::Once {
+            return Err(failure);
+        }
         let again = Instant::now() + pause;
         if again >= deadline {
             sleep_until(deadline).await;
@@ -184,6 +225,7 @@ pub async fn remotes(
     plan: &Plan,
     destination: Option<&Destination>,
     deadline: Instant,
+    asking: Asking,
 ) -> Result<Vec<Remote>, LookupFailure> {
     match &plan.route.next_hop {
         NextHop::Mx => {
@@ -199,7 +241,7 @@ pub async fn remotes(
             });
             Ok(each.collect())
         }
-        NextHop::Host(host) => relay_remotes(delivery, host, deadline).await,
+        NextHop::Host(host) => relay_remotes(delivery, host, deadline, asking).await,
     }
 }
 
@@ -207,8 +249,10 @@ async fn relay_remotes(
     delivery: &Delivery,
     host: &RelayHost,
     deadline: Instant,
+    asking: Asking,
 ) -> Result<Vec<Remote>, LookupFailure> {
     let resolver = delivery.edge().resolver;
+    let deadline = asking.deadline(deadline);
     let mut pause = Duration::from_millis(500);
     loop {
         let failure = match timeout_at(deadline, host_addresses(&*resolver, &host.host)).await {
@@ -229,7 +273,7 @@ async fn relay_remotes(
             Ok(Err(failure)) => failure,
         };
         let again = Instant::now() + pause;
-        if again >= deadline {
+        if asking == Asking::Once || again >= deadline {
             return Err(failure);
         }
         sleep_until(again).await;

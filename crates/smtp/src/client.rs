@@ -8,7 +8,7 @@ mod transaction;
 
 use crate::address::{Mailbox, ReversePath};
 use crate::ehlo::Capabilities;
-use crate::reply::{Reply, ReplyParser};
+use crate::reply::{MAX_REPLY, Reply, ReplyParser};
 pub use crate::sasl_client::ClientAuth;
 use crate::sasl_client::SaslClient;
 use crate::stage::Stage;
@@ -203,6 +203,9 @@ pub struct ClientSession {
 /// Inbox allocations larger than this are given back when all is read.
 const KEEP_INBOX: usize = 8192;
 
+/// Octets of the remote kept at most that were not looked at yet.
+const MAX_UNREAD: usize = 2 * MAX_REPLY;
+
 impl ClientSession {
     /// A session just connected, before the greeting.
     pub fn new(config: ClientConfig) -> Self {
@@ -229,9 +232,21 @@ impl ClientSession {
     /// Octets came from the remote.
     pub fn input(&mut self, octets: &[u8]) {
         // Before TLS stands, nothing may come that counts behind it (T-11).
-        if self.phase != Phase::Handshake && self.phase != Phase::Over {
+        if self.phase == Phase::Handshake || self.phase == Phase::Over {
+            return;
+        }
+        // More than this is no reply, and nobody reads it while we send (T-46).
+        let unread = self.inbox.len().saturating_sub(self.read);
+        if unread + octets.len() > MAX_UNREAD {
+            self.lost("the remote says too much");
+        } else {
             self.inbox.extend_from_slice(octets);
         }
+    }
+
+    /// Whether the connection counts as gone.
+    pub fn is_lost(&self) -> bool {
+        self.lost.is_some()
     }
 
     /// Goes on as far as it can; appends to `out` what is to be sent.

@@ -20,6 +20,7 @@ mod process_reload;
 mod process_run;
 mod process_stop;
 mod relay_basics;
+mod relay_detours;
 mod relay_dialogues;
 mod relay_hostile;
 mod relay_life;
