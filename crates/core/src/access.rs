@@ -228,11 +228,7 @@ impl Crowded {
 
 /// Whether a new connection gets a session. The counts are without it; sessions of an account
 /// known by its address count as authenticated.
-pub fn admit(
-    open: usize,
-    unauthenticated_from_ip: usize,
-    relay: &RfRelay,
-) -> Result<(), Crowded> {
+pub fn admit(open: usize, unauthenticated_from_ip: usize, relay: &RfRelay) -> Result<(), Crowded> {
     let per_address = relay.maxperip;
     // The address first: a flood from one place must not cost others their sessions (T-19).
     if per_address > 0 && unauthenticated_from_ip >= per_address {

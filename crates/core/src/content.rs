@@ -28,7 +28,10 @@ pub struct Content {
 impl Content {
     /// A message held in memory whole.
     pub fn in_memory(octets: Vec<u8>) -> Self {
-        Content { memory: Arc::new(octets), spill: None }
+        Content {
+            memory: Arc::new(octets),
+            spill: None,
+        }
     }
 
     /// Octets in all.

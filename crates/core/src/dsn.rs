@@ -7,7 +7,10 @@ use crate::model::{Notify, Recipient};
 
 /// NOTIFY and ORCPT as they go to a remote that offers DSN (RET-34).
 pub fn parameters(recipient: &Recipient) -> (Option<String>, Option<String>) {
-    let orcpt = recipient.orcpt.as_ref().map(|(kind, address)| format!("{kind};{address}"));
+    let orcpt = recipient
+        .orcpt
+        .as_ref()
+        .map(|(kind, address)| format!("{kind};{address}"));
     (recipient.notify.map(keywords), orcpt)
 }
 
@@ -15,8 +18,16 @@ fn keywords(notify: Notify) -> String {
     if notify.never {
         return "NEVER".to_owned();
     }
-    let all = [(notify.success, "SUCCESS"), (notify.failure, "FAILURE"), (notify.delay, "DELAY")];
-    let given: Vec<_> = all.into_iter().filter(|(on, _)| *on).map(|(_, word)| word).collect();
+    let all = [
+        (notify.success, "SUCCESS"),
+        (notify.failure, "FAILURE"),
+        (notify.delay, "DELAY"),
+    ];
+    let given: Vec<_> = all
+        .into_iter()
+        .filter(|(on, _)| *on)
+        .map(|(_, word)| word)
+        .collect();
     given.join(",")
 }
 
@@ -61,7 +72,10 @@ mod tests {
 
     #[test]
     fn ret_38_header_ends_at_the_blank_line() {
-        assert_eq!(header_of(b"A: b\r\nC: d\r\n\r\nbody\r\n\r\n"), b"A: b\r\nC: d\r\n");
+        assert_eq!(
+            header_of(b"A: b\r\nC: d\r\n\r\nbody\r\n\r\n"),
+            b"A: b\r\nC: d\r\n"
+        );
         assert_eq!(header_of(b"A: b\r\n"), b"A: b\r\n");
     }
 }

@@ -6,11 +6,14 @@ pub fn number(id: &str) -> u128 {
     let digit = |b: u8| ALPHABET.iter().position(|&a| a == b.to_ascii_uppercase());
     let ulid = id.len() == 26 && id.bytes().all(|b| digit(b).is_some());
     if ulid {
-        return id.bytes().fold(0u128, |n, b| (n << 5) | digit(b).unwrap_or(0) as u128);
+        return id
+            .bytes()
+            .fold(0u128, |n, b| (n << 5) | digit(b).unwrap_or(0) as u128);
     }
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013B;
     const BASIS: u128 = 0x6C62_272E_07BB_0142_62B8_2175_6295_C58D;
-    id.bytes().fold(BASIS, |n, b| (n ^ u128::from(b)).wrapping_mul(PRIME))
+    id.bytes()
+        .fold(BASIS, |n, b| (n ^ u128::from(b)).wrapping_mul(PRIME))
 }
 
 #[cfg(test)]

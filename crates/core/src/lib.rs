@@ -3,8 +3,21 @@
 //! Nothing here opens a socket, a file or a clock: `now` and randomness are arguments. Each
 //! decision carries the rule that made it, so that it can explain itself.
 #![forbid(unsafe_code)]
-#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
 
 pub mod accept;
 pub mod access;
@@ -18,9 +31,9 @@ pub mod explain;
 pub mod fuzz;
 pub mod glob;
 pub mod group;
+pub mod ids;
 pub mod lists;
 pub mod model;
-pub mod ids;
 pub mod mx;
 pub mod notification;
 pub mod plan;

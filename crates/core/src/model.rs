@@ -104,7 +104,10 @@ pub enum Class {
     /// Grey-listed; retry after this long.
     Grey(Duration),
     /// A block; the sets to enter for the IP and the sender, if named.
-    Flow { ipset: Option<FlowSetName>, sdset: Option<FlowSetName> },
+    Flow {
+        ipset: Option<FlowSetName>,
+        sdset: Option<FlowSetName>,
+    },
 }
 
 /// The eight sets in order of growing throughput (FLOW-5).
@@ -149,7 +152,9 @@ impl FlowSetName {
 
     /// The set of that word, without regard to case.
     pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|s| s.word().eq_ignore_ascii_case(word))
+        Self::ALL
+            .into_iter()
+            .find(|s| s.word().eq_ignore_ascii_case(word))
     }
 }
 

@@ -14,7 +14,11 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait DeliverNow: Send + Sync {
     /// Tries until every recipient has its outcome. `client_gone` resolves when the client has
     /// disconnected: attempts before their final dot are then aborted (RELAY-71).
-    fn deliver<'a>(&'a self, submission: Arc<Submission>, client_gone: BoxFuture<'a, ()>) -> BoxFuture<'a, Answer>;
+    fn deliver<'a>(
+        &'a self,
+        submission: Arc<Submission>,
+        client_gone: BoxFuture<'a, ()>,
+    ) -> BoxFuture<'a, Answer>;
 }
 
 /// Suppression lists (CONF-56 ff.).

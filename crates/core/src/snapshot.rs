@@ -26,14 +26,33 @@ impl Snapshot {
     pub fn new(settings: Arc<Settings>) -> Arc<Self> {
         let accounts = Accounts::new(&settings);
         let groups = GroupIndex::new(&settings.groups, &settings.catch_all);
-        let listeners = settings.rfrelay.listen.iter().map(|listen| listen.address).collect();
-        let outbounds = settings.outbounds.iter().map(|outbound| outbound.address).collect();
-        Arc::new(Snapshot { settings, accounts, groups, listeners, outbounds })
+        let listeners = settings
+            .rfrelay
+            .listen
+            .iter()
+            .map(|listen| listen.address)
+            .collect();
+        let outbounds = settings
+            .outbounds
+            .iter()
+            .map(|outbound| outbound.address)
+            .collect();
+        Arc::new(Snapshot {
+            settings,
+            accounts,
+            groups,
+            listeners,
+            outbounds,
+        })
     }
 
     /// What this server is, as far as loops are concerned.
     pub fn own(&self) -> Own<'_> {
-        Own { listeners: &self.listeners, outbounds: &self.outbounds, port: self.settings.rfmta.mxport }
+        Own {
+            listeners: &self.listeners,
+            outbounds: &self.outbounds,
+            port: self.settings.rfmta.mxport,
+        }
     }
 }
 
