@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use galerne_mail::from::first_mailbox;
+use galerne_mail::from::{all_mailboxes, first_mailbox};
 use galerne_mail::header::{self, Fault, HEADER_LIMIT, Header, LINE_LIMIT};
 use galerne_mail::trace::{self, Trace};
 use galerne_smtp::Mailbox;
@@ -70,15 +70,15 @@ pub fn examine(octets: &[u8], circumstances: &Circumstances<'_>) -> Result<Exami
     let header = scan(octets, circumstances)?;
     check_loop(octets, &header, circumstances.own_name)?;
     let directive = read_directive(octets, &header, circumstances)?;
-    let header_from = first(octets, &header, header.from).and_then(first_mailbox);
-    check_from(header_from.as_ref(), circumstances)?;
+    let from_field = first(octets, &header, header.from);
+    check_from(from_field, circumstances)?;
     Ok(Examined {
         directive,
         patch: Patch {
             prefix: circumstances.trace.map_or_else(Vec::new, Trace::field),
             cuts: cuts(octets, &header, circumstances),
         },
-        header_from,
+        header_from: from_field.and_then(first_mailbox),
         received_count: header.received,
         message_id: first(octets, &header, header.message_id).map(message_id),
     })
@@ -198,32 +198,36 @@ fn cuts(octets: &[u8], header: &Header, circumstances: &Circumstances<'_>) -> Ve
         .collect()
 }
 
-/// `granted_from_addr` (CONF-55), and for a null sender `authorizedsender` (RELAY-48).
-fn check_from(from: Option<&Mailbox>, circumstances: &Circumstances<'_>) -> Result<(), Refusal> {
+/// `granted_from_addr` (CONF-55), and for a null sender `authorizedsender` (RELAY-48). Every mailbox
+/// of the field must pass, since a reader may be shown any of them.
+fn check_from(field: Option<&[u8]>, circumstances: &Circumstances<'_>) -> Result<(), Refusal> {
     let Some(account) = circumstances.account else {
         return Ok(());
     };
-    let refuse = |key: &str| {
-        let from = from.map_or("without an address", Mailbox::as_str);
-        let text = format!("account {} may not send with From {from}", account.name);
-        Err(Refusal::new(
-            Code::SenderNotAllowed,
-            text,
-            format!("{} [account] {key}", account.file),
-        ))
-    };
-    if let Some(patterns) = &account.granted_from
-        && !from.is_some_and(|from| is_granted(patterns, from))
-    {
-        return refuse("granted_from_addr");
+    let domains = account.authorizedsender.as_ref();
+    let domains = domains.filter(|_| circumstances.null_sender);
+    if account.granted_from.is_none() && domains.is_none() {
+        return Ok(());
     }
-    if let Some(domains) = account
-        .authorizedsender
-        .as_ref()
-        .filter(|_| circumstances.null_sender)
-        && !from.is_some_and(|from| domains.iter().any(|d| *d == from.ascii_domain()))
-    {
-        return refuse("authorizedsender");
+    let all = field.and_then(all_mailboxes);
+    let passes = |allowed: &dyn Fn(&Mailbox) -> bool, key: &str| {
+        let from = match &all {
+            None => "that is no list of addresses",
+            Some(all) => match all.iter().find(|from| !allowed(from)) {
+                None => return Ok(()),
+                Some(from) => from.as_str(),
+            },
+        };
+        let text = format!("account {} may not send with From {from}", account.name);
+        let rule = format!("{} [account] {key}", account.file);
+        Err(Refusal::new(Code::SenderNotAllowed, text, rule))
+    };
+    if let Some(patterns) = &account.granted_from {
+        passes(&|from| is_granted(patterns, from), "granted_from_addr")?;
+    }
+    if let Some(domains) = domains {
+        let is_listed = |from: &Mailbox| domains.iter().any(|d| *d == from.ascii_domain());
+        passes(&is_listed, "authorizedsender")?;
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! The mailbox of a From field (RFC 5322 §3.4 and §4.4), for `@from` and `granted_from_addr`.
+//! The mailboxes of a From field (RFC 5322 §3.4 and §4.4): the first for `@from`, all of them for
+//! `granted_from_addr`.
 //!
 //! It reads as generously as mail is written: groups, comments, quoted strings, encoded words,
 //! unquoted commas in names. It is one pass without recursion, so that no nesting costs anything.
@@ -8,6 +9,8 @@ use galerne_smtp::Mailbox;
 
 /// No address is longer than this; what is longer is not collected.
 const ADDRESS_LIMIT: usize = 1024;
+/// A From field with more mailboxes is not read as one.
+const MAILBOXES_LIMIT: usize = 1000;
 
 /// The first mailbox of the body of a From field; `None`: no first mailbox that could exist.
 ///
@@ -34,6 +37,62 @@ pub fn first_mailbox(body: &[u8]) -> Option<Mailbox> {
         }
     }
     spec.mailbox()
+}
+
+/// All mailboxes of the body of a From field; `None`: there is none, too many, or something in it
+/// is neither a mailbox nor a name for what follows.
+///
+/// Whatever a reader of mail could show as an address counts: an unquoted address that stands as
+/// the name of another one must be a mailbox as well, and is one of those found.
+pub fn all_mailboxes(body: &[u8]) -> Option<Vec<Mailbox>> {
+    let mut reader = Reader {
+        octets: body,
+        at: 0,
+    };
+    let mut found = Vec::new();
+    let mut spec = Spec::default();
+    // Pieces of a name that somebody forgot to quote; only angle brackets may follow them.
+    let mut named = false;
+    // The mailbox of this entry stood in angle brackets: only comments may follow.
+    let mut complete = false;
+    loop {
+        let next = reader.next();
+        match next {
+            Some(b'(') => reader.comment()?,
+            Some(b' ' | b'\t' | b'\r' | b'\n') => spec.gap = !spec.text.is_empty(),
+            None | Some(b',' | b';') => {
+                let entry = std::mem::take(&mut spec);
+                named |= !entry.text.is_empty() && !entry.at;
+                if named && (entry.at || next != Some(b',')) {
+                    return None;
+                }
+                if entry.at {
+                    found.push(entry.mailbox()?);
+                }
+                complete = false;
+            }
+            Some(_) if complete => return None,
+            Some(b'"') => reader.quoted(&mut spec)?,
+            Some(b'[') if spec.at => reader.literal(&mut spec)?,
+            Some(b'<') => {
+                let name = std::mem::take(&mut spec);
+                if name.at {
+                    found.push(name.mailbox()?);
+                }
+                found.push(reader.angle()?);
+                (named, complete) = (false, true);
+            }
+            Some(b':') if spec.at => return None,
+            Some(b':') => (spec, named) = (Spec::default(), false),
+            Some(octet) => spec.word(octet),
+        }
+        if found.len() > MAILBOXES_LIMIT {
+            return None;
+        }
+        if next.is_none() {
+            return Some(found).filter(|found| !found.is_empty());
+        }
+    }
 }
 
 /// An address being collected, without comments and blanks.
@@ -211,6 +270,65 @@ mod tests {
             assert_eq!(first(body), None, "{body:?}");
         }
         assert!(first_mailbox(b" <\xff@example.com>").is_none());
+    }
+
+    fn all(body: &str) -> Option<Vec<String>> {
+        let all = all_mailboxes(body.as_bytes())?;
+        Some(all.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn conf_55_all_mailboxes_of_the_field_are_found() {
+        for (body, addresses) in [
+            (" a@x.example", "a@x.example"),
+            (" Anna (x@y) <a@x.example> (z@y)", "a@x.example"),
+            (" \"z@y, x\" <a@x.example>\r\n", "a@x.example"),
+            (" Example, Anna <a@x.example>", "a@x.example"),
+            (" , ,a@x.example,", "a@x.example"),
+            (" a@x.example, b@y.example", "a@x.example b@y.example"),
+            (" A <a@x.example>,\r\n B <b@y>", "a@x.example b@y"),
+            (" Team: A <a@x>, b@y; , c@z", "a@x b@y c@z"),
+            (" Nobody:;, a@x", "a@x"),
+            (" b@y <a@x>", "b@y a@x"),
+            (" a@[192.0.2.1], \"b c\"@y", "a@[192.0.2.1] \"b c\"@y"),
+        ] {
+            let expected: Vec<String> = addresses.split(' ').map(str::to_owned).collect();
+            let found = all(body).map(|all| all.join(" "));
+            assert_eq!(found, Some(expected.join(" ")), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn conf_55_text_beside_the_mailboxes_makes_it_no_list_of_them() {
+        for body in [
+            "",
+            " ",
+            " Nobody:;",
+            " Anna",
+            " a@x, evil",
+            " evil, a@x",
+            " <a@x> evil",
+            " <a@x> b@y",
+            " <a@x> <b@y>",
+            " <a@x> \"evil\"",
+            " a@x, <>",
+            " a@x b@y",
+            " see b@y <a@x>",
+            " b@y: a@x;",
+            " Team: a@x, evil;",
+            " a@x, \"open",
+            " a@x, (open",
+        ] {
+            assert_eq!(all(body), None, "{body:?}");
+        }
+    }
+
+    #[test]
+    fn t_09_many_mailboxes_are_bounded() {
+        let of = |count: usize| all(&" a@x,".repeat(count)).map(|all| all.len());
+        assert_eq!((of(1000), of(1001)), (Some(1000), None));
+        assert_eq!(of(250_000), None);
+        assert_eq!(all(&",".repeat(250_000)), None);
     }
 
     #[test]

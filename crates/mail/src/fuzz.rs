@@ -6,7 +6,7 @@
 use std::time::SystemTime;
 
 use crate::dsn::{self, Action, Report, ReportedRecipient, Returned};
-use crate::from::first_mailbox;
+use crate::from::{all_mailboxes, first_mailbox};
 use crate::header::{DIRECTIVE_NAME, Fault, HEADER_LIMIT, Header, scan, scan_folded_only};
 use crate::trace::passes;
 
@@ -100,6 +100,10 @@ pub fn from(data: &[u8]) {
             "{text:?}"
         );
         assert!(!mailbox.local().is_empty() && !mailbox.domain().is_empty());
+    }
+    // Whatever is read strictly is found by the generous reading as well.
+    if let Some(all) = all_mailboxes(data) {
+        assert!(!all.is_empty() && first_mailbox(data).is_some());
     }
 }
 

@@ -351,7 +351,7 @@ fn conf_55_granted_from_addr_must_match() {
     };
     for (pattern, from) in [
         ("*@example.com", "Anna <a@Example.COM>"),
-        ("orders@example.com", "orders@example.com, evil@example.net"),
+        ("orders@example.com", "orders@example.com, x@y, x@y"),
         ("*@*.example.com", "a@sub.example.com"),
         ("*", "a@b"),
         ("*@m\u{fc}ller.example", "a@m\u{fc}ller.example"),
@@ -365,6 +365,12 @@ fn conf_55_granted_from_addr_must_match() {
         ("orders@example.com", "borders@example.com"),
         ("*@*.example.com", "a@example.com"),
         ("*", "nobody at all"),
+        ("a@example.com", "a@example.com, evil@example.net"),
+        ("a@example.com", "A <a@example.com>, E <evil@example.net>"),
+        ("a@example.com", "Team: a@example.com, evil@example.net;"),
+        ("a@example.com", "evil@example.net <a@example.com>"),
+        ("*", "a@example.com, The Boss"),
+        ("*", "<a@example.com> The Boss"),
     ] {
         assert!(granted(&[pattern], from).is_err(), "{pattern} {from}");
     }
@@ -374,6 +380,16 @@ fn conf_55_granted_from_addr_must_match() {
         "451 9.2.3 X-SMTP-R-API account shop may not send with From x@example.net"
     );
     assert_eq!(refusal.rule(), "users/shop.ini [account] granted_from_addr");
+    let (text, _) = granted(&["*@example.com"], "x@example.com, y@example.net").unwrap_err();
+    assert!(
+        text.ends_with(" may not send with From y@example.net"),
+        "{text}"
+    );
+    let (text, _) = granted(&["*"], "x@example.com, The Boss").unwrap_err();
+    assert!(
+        text.ends_with(" From that is no list of addresses"),
+        "{text}"
+    );
     assert!(granted(&[], "a@b").is_err());
 }
 
@@ -398,6 +414,10 @@ fn relay_48_for_a_null_sender_the_from_domain_is_held_against_the_list() {
     assert_eq!(refusal.rule(), "users/shop.ini [account] authorizedsender");
     assert!(ask(true, "a@sub.example.com").is_err());
     assert!(ask(true, "nobody").is_err());
+    assert!(ask(true, "a@example.com, b@example.com").is_ok());
+    let refusal = ask(true, "a@example.com, b@example.net").unwrap_err();
+    assert!(said(&refusal).ends_with(" From b@example.net"));
+    assert!(ask(true, "a@example.com, The Boss").is_err());
 }
 
 #[test]
@@ -415,7 +435,10 @@ fn t_23_a_header_without_end_is_refused_early() {
     assert!(examine(format!("{part}\r\n").as_bytes(), &more).is_ok());
     // Cut within a field name, or within a directive: not the sender's fault of form.
     assert_eq!(refused(&format!("{part}X-Ma"), &more), too_large);
-    assert_eq!(refused(&format!("{part}X-SMTP-R-API: {{\"a\":\r\n"), &more), too_large);
+    assert_eq!(
+        refused(&format!("{part}X-SMTP-R-API: {{\"a\":\r\n"), &more),
+        too_large
+    );
     let malformed = refused(&format!("{part}no field\r\nX-Ma"), &more);
     assert!(malformed.starts_with("451 9.0.1 "), "{malformed}");
     let line = format!("From: a@b\r\nX: {}", "x".repeat(2_000_000));
