@@ -6,6 +6,7 @@
 
 mod found;
 mod groups;
+mod keys;
 mod main_file;
 mod modes;
 mod rights;
@@ -25,6 +26,8 @@ use crate::load::routing::Hosts;
 use crate::registry::File;
 use crate::sheet::Sheet;
 
+pub use keys::KeyFacts;
+
 /// Larger files are no configuration.
 const MAX_FILE: u64 = 16 << 20;
 
@@ -40,6 +43,8 @@ pub struct LoadOptions<'a> {
     pub strict: bool,
     /// Whether an address belongs to this host.
     pub on_host: &'a dyn Fn(IpAddr) -> bool,
+    /// What a file of `keys/` holds, or why it is no key, in words.
+    pub key_facts: &'a dyn Fn(&[u8]) -> Result<KeyFacts, String>,
     /// What only the rest of the program can tell of the settings: certificates, system users.
     pub further: &'a dyn Fn(&Settings) -> Vec<Finding>,
 }
@@ -99,7 +104,7 @@ pub fn load(root: &Path, options: LoadOptions<'_>) -> Loaded {
     let fatal = |f: &Finding| options.strict || f.file == MAIN_FILE;
     let stops = findings.iter().filter(errors).any(fatal);
     let mut found = settings.as_ref().map(found::lines).unwrap_or_default();
-    found.extend(found::keys(root));
+    found.extend(found::certificates(root));
     let count = |level| findings.iter().filter(|f| f.level == level).count();
     found.push(format!(
         "{} errors, {} warnings",
@@ -125,6 +130,7 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Settings> {
     };
     main_file::check_routing(&mut main, &settings.routing, &listed, &hosts);
     reader.close(main);
+    keys::read(reader, &mut settings);
     modes::check(reader);
     Some(settings)
 }

@@ -108,8 +108,8 @@ impl KeySpec {
 }
 
 const SIGNING: Part = Part::Later {
-    issue: 3,
-    what: "signing",
+    issue: 4,
+    what: "signing with S/MIME",
 };
 const TLS_POLICY: Part = Part::Later {
     issue: 3,

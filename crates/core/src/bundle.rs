@@ -9,6 +9,7 @@ use galerne_smtp::ReversePath;
 
 use crate::model::{NextHop, OutboundSender, Plan};
 use crate::settings::Ssl;
+use crate::signing::Signing;
 
 /// Most recipients of one outbound transaction.
 pub const MOST: usize = 100;
@@ -39,6 +40,7 @@ struct PlanKey<'a> {
     ehlo: Option<&'a str>,
     sender: &'a ReversePath,
     ssl: u8,
+    signing: &'a Signing,
     timeout: Duration,
     maxhop: u32,
 }
@@ -90,6 +92,7 @@ fn plan_key(plan: &Plan) -> Option<PlanKey<'_>> {
             Ssl::Never => 1,
             Ssl::Required => 2,
         },
+        signing: &plan.signing,
         timeout: plan.timeout,
         maxhop: plan.maxhop,
     })

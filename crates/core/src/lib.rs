@@ -32,6 +32,7 @@ pub mod fuzz;
 pub mod glob;
 pub mod group;
 pub mod ids;
+pub mod keys;
 pub mod lists;
 pub mod model;
 pub mod mx;
@@ -41,6 +42,7 @@ pub mod ports;
 pub mod qualify;
 pub mod refusal;
 pub mod settings;
+pub mod signing;
 pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -12,6 +12,7 @@ use crate::content::{Content, Patch};
 use crate::directive::Directive;
 use crate::refusal::Refusal;
 use crate::settings::{Account, Group, OutboundIp, RelayHost, Ssl};
+use crate::signing::Signing;
 use crate::snapshot::Snapshot;
 
 /// The envelope sender with its parameters.
@@ -210,6 +211,8 @@ pub struct Plan {
     /// The envelope sender to use outbound.
     pub sender: OutboundSender,
     pub ssl: Ssl,
+    /// Who signs.
+    pub signing: Signing,
     pub timeout: Duration,
     pub maxhop: u32,
     /// (key, value, rule) of each decision above, for `explain`.

@@ -14,8 +14,9 @@ use crate::directive::{Directive, OutboundName};
 use crate::model::{NextHop, OutboundSender, Plan, Route};
 use crate::refusal::{Code, Refusal};
 use crate::settings::{
-    Account, EhloName, EnvelopeFrom, Group, OutboundIp, RelayHost, Settings, Ssl,
+    Account, EhloName, EnvelopeFrom, Group, OutboundIp, RelayHost, Settings, Sign, Ssl,
 };
+use crate::signing::{self, Signing, Wish};
 use sources::{Origin, Rule, Sources};
 
 /// The parts of a submission that the plan depends on.
@@ -277,6 +278,7 @@ impl<'a> Planner<'a> {
         let ehlo = self.ehlo(&mut reasons);
         let sender = self.sender(host, &outbounds, &mut reasons)?;
         let ssl = self.ssl(&mut reasons);
+        let signing = self.signing(&sender, &outbounds, &mut reasons)?;
         let Asked {
             account, directive, ..
         } = *self.asked;
@@ -295,6 +297,7 @@ impl<'a> Planner<'a> {
             ehlo,
             sender,
             ssl,
+            signing,
             timeout,
             maxhop,
             reasons: reasons.0.unwrap_or_default(),
@@ -423,6 +426,36 @@ impl<'a> Planner<'a> {
         };
         reasons.add("ssl", || (shown.to_owned(), choice.rule.to_string()));
         ssl
+    }
+
+    /// Who signs (RELAY-48 to RELAY-50, RELAY-53).
+    fn signing(
+        &self,
+        sender: &OutboundSender,
+        outbounds: &[Arc<OutboundIp>],
+        reasons: &mut Reasons,
+    ) -> Result<Signing, Refusal> {
+        let ordered = self.asked.directive.sign.as_ref();
+        let choice = self.sources.choose("sign", |keys| &keys.sign, ordered);
+        let arc = self.sources.choose("arc", |keys| &keys.arc, None);
+        let from = self.asked.header_from.map(Mailbox::ascii_domain);
+        let permitted = self.asked.account.and_then(|a| a.authorizedsender.as_ref());
+        let wish = Wish {
+            sign: choice.value.copied().unwrap_or(Sign::From),
+            demanded: choice.origin == Origin::Directive,
+            arc: arc.value.copied().unwrap_or(false),
+            from: from.as_deref(),
+            permitted: permitted.map(Vec::as_slice),
+        };
+        let signing = signing::decide(&self.settings.keys, wish, sender, outbounds)?;
+        reasons.add("sign", || {
+            let shown = signing.shown(&self.settings.keys);
+            (shown, choice.rule.to_string())
+        });
+        if signing.arc {
+            reasons.add("arc", || ("1".to_owned(), arc.rule.to_string()));
+        }
+        Ok(signing)
     }
 
     /// The envelope sender to use outbound (RELAY-45 to RELAY-47, CONF-78).

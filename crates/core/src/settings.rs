@@ -8,6 +8,7 @@ use std::time::Duration;
 
 pub use galerne_smtp::Mailbox;
 
+use crate::keys::KeyFile;
 use crate::qualify::Patterns;
 
 /// A key of a user file: presence is what counts for overriding (CONF-16, RELAY-58).
@@ -282,6 +283,8 @@ pub struct Settings {
     /// `domains/@.ini`, or an empty group.
     pub catch_all: Arc<Group>,
     pub hosts: Vec<Arc<RelayHost>>,
+    /// Usable keys of `keys/`, by file name.
+    pub keys: Vec<KeyFile>,
     /// `[galerne]runas`.
     pub runas: Option<String>,
     /// `[rafale]logage`, days.

@@ -145,6 +145,7 @@ pub fn settings() -> Settings {
         groups: Vec::new(),
         catch_all: Arc::new(group("")),
         hosts: vec![Arc::new(host("corp")), Arc::new(host("spare"))],
+        keys: Vec::new(),
         runas: None,
         logage: 30,
         log_json: false,

@@ -150,6 +150,7 @@ pub(crate) fn settings() -> Settings {
         groups: Vec::new(),
         catch_all: group(""),
         hosts: Vec::new(),
+        keys: Vec::new(),
         runas: None,
         logage: 30,
         log_json: false,

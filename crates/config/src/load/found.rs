@@ -41,6 +41,14 @@ pub fn lines(settings: &Settings) -> Vec<String> {
             host.name, host.host, host.port
         ));
     }
+    for key in &settings.keys {
+        let stem = key
+            .file
+            .trim_start_matches("keys/")
+            .trim_end_matches(".pem");
+        let shown = crate::sheet::printable(stem);
+        lines.push(format!("key {shown} ({})", key.algorithm.word()));
+    }
     lines
 }
 
@@ -64,14 +72,12 @@ fn user(account: &Account) -> String {
     }
 }
 
-/// Signing keys and certificates, by their file names.
-pub fn keys(root: &Path) -> Vec<String> {
+/// Certificates, by their file names.
+pub fn certificates(root: &Path) -> Vec<String> {
     let mut lines = Vec::new();
-    for (directory, word) in [("keys", "key"), ("certs", "certificate")] {
-        for name in names(&root.join(directory)) {
-            if let Some(stem) = name.strip_suffix(".pem") {
-                lines.push(format!("{word} {}", crate::sheet::printable(stem)));
-            }
+    for name in names(&root.join("certs")) {
+        if let Some(stem) = name.strip_suffix(".pem") {
+            lines.push(format!("certificate {}", crate::sheet::printable(stem)));
         }
     }
     lines

@@ -45,6 +45,7 @@ pub fn read(sheet: &mut Sheet, root: &Path, options: LoadOptions<'_>) -> (Settin
             patterns: Default::default(),
         }),
         hosts: Vec::new(),
+        keys: Vec::new(),
         runas: sheet.text("galerne", "runas"),
         logage: number(sheet, "galerne", "logage"),
         log_json: sheet.or_default("galerne", "log", |v| Ok(v.eq_ignore_ascii_case("json"))),

@@ -1,6 +1,6 @@
 //! The keys of `galerne.ini` (CONF-22, CONF-27).
 
-use super::{CLUSTER, HTTP, JOBS, KeySpec, Kind, PUSH, QUEUE, RETURNS, SIGNING, TLS_POLICY};
+use super::{CLUSTER, HTTP, JOBS, KeySpec, Kind, PUSH, QUEUE, RETURNS, TLS_POLICY};
 
 const fn many(min: u64) -> Kind {
     Kind::Count {
@@ -87,8 +87,8 @@ pub const RECEIVING: &[KeySpec] = &[
     K::new(&["routing"], "envelopefrom", Kind::EnvelopeFrom, "@mailfrom", "RELAY-45", "Envelope sender used outbound."),
     K::new(&["routing"], "ssl", Kind::Ssl, "1", "RELAY-55", "Use of STARTTLS towards remotes."),
     K::new(&["routing"], "route", Kind::AtNames, "", "CONF-75", "Relay hosts to send through."),
-    K::new(&["routing"], "sign", Kind::Sign, "1", "RELAY-48", "Which domain signs.").later(SIGNING),
-    K::new(&["routing"], "arc", Kind::Flag, "0", "RELAY-53", "Add an ARC set.").later(SIGNING),
+    K::new(&["routing"], "sign", Kind::Sign, "1", "RELAY-48", "Which domain signs."),
+    K::new(&["routing"], "arc", Kind::Flag, "0", "RELAY-53", "Add an ARC set."),
 ];
 
 /// Names, store, queue, HTTP.

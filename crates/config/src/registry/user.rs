@@ -53,8 +53,8 @@ pub const ROUTING: &[KeySpec] = &[
     K::new(HERE, "verp", Kind::Flag, "", "CONF-42", "Old spelling: 1 is envelopefrom = @verp."),
     K::new(HERE, "ssl", Kind::Ssl, "1", "RELAY-55", "Use of STARTTLS towards remotes."),
     K::new(HERE, "route", Kind::AtNames, "", "CONF-75", "Relay hosts to send through, declared in hosts/."),
-    K::new(HERE, "sign", Kind::Sign, "1", "RELAY-48", "Which domain signs.").later(SIGNING),
-    K::new(HERE, "arc", Kind::Flag, "0", "RELAY-53", "Add an ARC set.").later(SIGNING),
+    K::new(HERE, "sign", Kind::Sign, "1", "RELAY-48", "Which domain signs."),
+    K::new(HERE, "arc", Kind::Flag, "0", "RELAY-53", "Add an ARC set."),
     K::new(HERE, "smime", Kind::Flag, "0", "ROUTE-50", "Sign the content with S/MIME.").later(SIGNING),
 ];
 

@@ -162,6 +162,7 @@ fn conf_25_an_address_that_is_not_here_is_skipped_and_reported() {
         no_bind_check: false,
         strict: true,
         on_host: &second,
+        key_facts: &|_| Err("no key".into()),
         further: &|_| Vec::new(),
     };
     let loaded = world.load_with(options);
@@ -269,6 +270,7 @@ fn conf_11_t_64_on_reload_any_error_keeps_the_old_settings() {
         no_bind_check: false,
         strict: true,
         on_host: &|_| true,
+        key_facts: &|_| Err("no key".into()),
         further: &|_| Vec::new(),
     };
     let loaded = world.load_with(options);
@@ -387,7 +389,7 @@ fn conf_8_the_start_says_what_it_found() {
         "[dns]\nmx = smtp.example.net\nport = 587\nlogin = a\npassw = b\n",
     );
     world
-        .write("keys/news.example.com dkim id.pem", "")
+        .write("keys/news.example.com dkim id.pem", "rsa 2048")
         .write("certs/news.example.com.pem", "");
     world.write("certs/news.example.com.key", "");
     let found = world.load().found;
@@ -402,7 +404,7 @@ fn conf_8_the_start_says_what_it_found() {
             "group @isp (2 MX patterns, 1 aliases, 1 reply patterns)",
             "group @ (0 reply patterns)",
             "host @next smtp.example.net port 587, AUTH",
-            "key news.example.com dkim id",
+            "key news.example.com dkim id (rsa-sha256)",
             "certificate news.example.com",
             "0 errors, 0 warnings",
         ]
@@ -424,7 +426,6 @@ fn later_parts_give_one_warning_for_each_key() {
         lines(&world.load()),
         [
             "galerne.ini:4: warning: [rftrack] listen: the HTTP server is not part of this version; the key is read and has no effect yet",
-            "galerne.ini:6: warning: [routing] sign: signing is not part of this version; the key is read and has no effect yet",
             "users/shop.ini:3: warning: [account] maxhour: the limit per hour and day is not part of this version; the key is read and has no effect yet",
         ]
     );

@@ -3,6 +3,7 @@
 mod every_key;
 mod files;
 mod fuzz;
+mod keys;
 mod load;
 mod manual;
 mod rights;

@@ -315,13 +315,13 @@ fn conf_95_files_with_secrets_readable_by_others() {
     let world = World::new();
     world
         .write("users/shop.ini", IN)
-        .write("keys/a dkim b.pem", "")
+        .write("keys/a.example dkim b.pem", "rsa 2048")
         .write("certs/a.key", "");
     world.write("certs/a.pem", "");
     assert!(world.load().findings.is_empty());
     for file in [
         "users/shop.ini",
-        "keys/a dkim b.pem",
+        "keys/a.example dkim b.pem",
         "certs/a.key",
         "certs/a.pem",
     ] {
@@ -329,9 +329,10 @@ fn conf_95_files_with_secrets_readable_by_others() {
     }
     let found = lines(&world.load());
     assert_eq!(found.len(), 3, "{found:#?}");
-    for (line, file) in found
-        .iter()
-        .zip(["certs/a.key", "keys/a dkim b.pem", "users/shop.ini"])
+    for (line, file) in
+        found
+            .iter()
+            .zip(["certs/a.key", "keys/a.example dkim b.pem", "users/shop.ini"])
     {
         let expected = format!("{file}:1: warning: [-] -: readable by every user of this host");
         assert!(line.starts_with(&expected), "{line}");

@@ -4,8 +4,20 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use galerne_config::{LoadOptions, Loaded, load};
+use galerne_config::{KeyFacts, LoadOptions, Loaded, load};
+use galerne_core::keys::Algorithm;
 use galerne_core::settings::{Account, Settings};
+
+/// What a file says that it is, in place of a real key: `rsa 2048`, `ed25519`.
+pub fn key_facts(octets: &[u8]) -> Result<KeyFacts, String> {
+    let text = std::str::from_utf8(octets).map_err(|e| e.to_string())?;
+    let (algorithm, bits) = match text.trim().split_once(' ') {
+        Some(("rsa", bits)) => (Algorithm::RsaSha256, bits.parse().unwrap()),
+        None if text.trim() == "ed25519" => (Algorithm::Ed25519Sha256, 256),
+        _ => return Err("not a private key in PEM form".to_owned()),
+    };
+    Ok(KeyFacts { algorithm, bits })
+}
 
 pub struct World {
     root: tempfile::TempDir,
@@ -59,6 +71,7 @@ impl World {
             no_bind_check: false,
             strict: false,
             on_host: &|_| true,
+            key_facts: &key_facts,
             further: &|_| Vec::new(),
         })
     }

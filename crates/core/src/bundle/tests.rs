@@ -21,9 +21,18 @@ fn plan() -> Plan {
         sender: OutboundSender::Fixed(sender("orders@example.com")),
         ssl: Ssl::Opportunistic,
         timeout: Duration::from_secs(60),
+        signing: Signing::default(),
         maxhop: 3,
         reasons: Vec::new(),
     }
+}
+
+#[test]
+fn relay_20_relay_48_what_is_signed_differently_does_not_share() {
+    let (one, mut other) = (plan(), plan());
+    other.signing.arc = true;
+    assert_eq!(shared(&[(&one, "x"), (&other, "x")]).len(), 2);
+    assert_eq!(shared(&[(&one, "x"), (&one, "x")]).len(), 1);
 }
 
 fn shared(plans: &[(&Plan, &str)]) -> Vec<Vec<usize>> {

@@ -4,6 +4,7 @@ use super::*;
 use crate::settings::Key;
 use crate::testing::{account, group, host, ips, mailbox, sender, settings};
 
+mod sign;
 mod table;
 
 /// One question to `plan`, changed by each test.
