@@ -55,6 +55,7 @@ fn every_decision_is_shown_with_its_rule() {
         "ehlo",
         "envelopefrom",
         "ssl",
+        "sign",
         "timeout",
         "maxhop",
     ];
