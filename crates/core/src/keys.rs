@@ -1,7 +1,9 @@
 //! The DKIM keys of `keys/`: what their file names say (CONF-79, CONF-80), and which of them sign
 //! for a domain (CONF-81). The keys themselves are read by `galerne-sign`.
 
+use std::any::Any;
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use crate::settings::Secret;
 
@@ -116,7 +118,7 @@ impl Algorithm {
 }
 
 /// One usable key of `keys/`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct KeyFile {
     pub name: KeyName,
     pub algorithm: Algorithm,
@@ -124,6 +126,26 @@ pub struct KeyFile {
     pub file: String,
     /// The text of the file. Never printed.
     pub pem: Secret,
+    /// The key itself, read at its first use.
+    pub read: ReadKey,
+}
+
+/// A place for what another crate makes of a key: made once, kept as long as the settings.
+#[derive(Clone, Default)]
+pub struct ReadKey(Arc<OnceLock<Box<dyn Any + Send + Sync>>>);
+
+impl ReadKey {
+    /// What `make` makes at the first call; later ones return the same. `None`: an earlier call
+    /// put another type here.
+    pub fn get_or_make<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
+        self.0.get_or_init(|| Box::new(make())).downcast_ref()
+    }
+}
+
+impl fmt::Debug for ReadKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
 }
 
 /// Indices of the keys that sign for `domain`: of its own, else the default ones; one for each
@@ -164,6 +186,7 @@ mod tests {
             algorithm,
             file: format!("keys/{file_name}"),
             pem: Secret("secret".into()),
+            read: ReadKey::default(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The DKIM keys of `keys/` (CONF-79 to CONF-81). What is inside the files is told by the
 //! function that the program gives: this crate knows no cryptography.
 
-use galerne_core::keys::{Algorithm, KeyFile, KeyName};
+use galerne_core::keys::{Algorithm, KeyFile, KeyName, ReadKey};
 use galerne_core::settings::{Secret, Settings};
 
 use crate::finding::Level;
@@ -52,6 +52,7 @@ fn key(reader: &Reader<'_>, name: &str, file: &str) -> Result<(KeyFile, u32), St
         algorithm,
         file: file.to_owned(),
         pem: Secret(pem),
+        read: ReadKey::default(),
     };
     Ok((key, bits))
 }

@@ -11,6 +11,7 @@ fn key(file_name: &str, algorithm: Algorithm) -> KeyFile {
         algorithm,
         file: format!("keys/{file_name}"),
         pem: Secret(String::new()),
+        read: crate::keys::ReadKey::default(),
     }
 }
 

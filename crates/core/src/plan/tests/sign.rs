@@ -12,6 +12,7 @@ fn signed() -> Case {
             algorithm: Algorithm::RsaSha256,
             file: format!("keys/{file_name}"),
             pem: Secret("-".into()),
+            read: crate::keys::ReadKey::default(),
         })
         .into();
     case
