@@ -111,10 +111,6 @@ const SIGNING: Part = Part::Later {
     issue: 4,
     what: "signing with S/MIME",
 };
-const TLS_POLICY: Part = Part::Later {
-    issue: 3,
-    what: "DANE and MTA-STS",
-};
 const QUOTAS: Part = Part::Later {
     issue: 3,
     what: "the limit per hour and day",

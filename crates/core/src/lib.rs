@@ -46,3 +46,4 @@ pub mod signing;
 pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod tls_policy;

@@ -25,6 +25,8 @@ pub struct Sender {
     /// BODY=8BITMIME was given.
     pub eight_bit: bool,
     pub smtputf8: bool,
+    /// REQUIRETLS was given: TLS with a proof, or no delivery (RFC 8689).
+    pub requiretls: bool,
 }
 
 /// One recipient with its parameters.

@@ -104,6 +104,10 @@ pub struct RfMta {
     pub grace: Duration,
     pub authclear: bool,
     pub verify: bool,
+    /// TLSA records count, where answers are secure (`[dns]dnssec`).
+    pub dane: bool,
+    pub mtasts: bool,
+    pub mtastsport: u16,
 }
 
 /// QUEUE-1.
@@ -260,6 +264,21 @@ pub struct Dns {
     pub resolvers: Vec<SocketAddr>,
     /// `None`: the resolver's own default.
     pub timeout: Option<Duration>,
+    /// `None`: `TrustAd` if every name server is on loopback, else `Off`.
+    pub dnssec: Option<Dnssec>,
+    /// Keys to validate from; `None`: those of the root.
+    pub trustanchor: Option<PathBuf>,
+}
+
+/// `[dns]dnssec`: who says that an answer is secure (CONF-27).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dnssec {
+    /// We validate signatures ourselves.
+    Validate,
+    /// The name server does, and its AD bit is believed.
+    TrustAd,
+    /// Nobody: no answer is secure.
+    Off,
 }
 
 /// Everything. Built by `galerne-config`, never changed, replaced whole on reload.

@@ -136,6 +136,9 @@ pub(crate) fn settings() -> Settings {
         grace: Duration::ZERO,
         authclear: false,
         verify: false,
+        dane: false,
+        mtasts: false,
+        mtastsport: 443,
     };
     Settings {
         root: PathBuf::new(),
@@ -176,6 +179,7 @@ pub(crate) fn submission(recipients: &[&str]) -> Submission {
             envid: None,
             eight_bit: false,
             smtputf8: false,
+            requiretls: false,
         },
         recipients: recipients
             .iter()

@@ -294,6 +294,7 @@ async fn send(
             envid: None,
             eight_bit,
             smtputf8,
+            requiretls: false,
         },
         recipients,
         content: Content::in_memory(content),

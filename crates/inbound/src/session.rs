@@ -360,6 +360,7 @@ impl Session {
             envid: request.envid,
             eight_bit: request.body8bit,
             smtputf8: request.smtputf8,
+            requiretls: request.requiretls,
         };
         self.pace.transaction(Instant::now());
         self.letter = Some(Box::new(Opened {

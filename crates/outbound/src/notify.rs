@@ -114,6 +114,8 @@ fn submission_of(
             envid: None,
             eight_bit: !content.is_ascii(),
             smtputf8: !sender.is_ascii(),
+            // What had to be protected stays so (RFC 8689 §5).
+            requiretls: original.sender.requiretls,
         },
         recipients: vec![Recipient {
             mailbox: sender.clone(),

@@ -5,7 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use galerne_core::settings::{Dns, Group, Key, OutboundIp, RfMta, RfRelay, RoutingKeys, Settings};
+use galerne_core::settings::{
+    Dns, Dnssec, Group, Key, OutboundIp, RfMta, RfRelay, RoutingKeys, Settings,
+};
 
 use crate::finding::Level;
 use crate::load::routing::{self, Hosts};
@@ -31,6 +33,8 @@ pub fn read(sheet: &mut Sheet, root: &Path, options: LoadOptions<'_>) -> (Settin
                 .key("dns", "timeout", values::duration)
                 .value()
                 .copied(),
+            dnssec: sheet.key("dns", "dnssec", dnssec).value().copied(),
+            trustanchor: file(sheet, root, "dns", "trustanchor"),
         },
         accounts: Vec::new(),
         groups: Vec::new(),
@@ -121,21 +125,36 @@ fn rfrelay(sheet: &mut Sheet) -> RfRelay {
 
 fn rfmta(sheet: &mut Sheet, root: &Path) -> RfMta {
     let s = "rfmta";
-    let cafile = sheet.text(s, "cafile").map(|f| root.join(f));
-    if let Some(file) = &cafile
-        && fs::File::open(file).is_err()
-    {
-        sheet.error(s, "cafile", "the file cannot be opened");
-    }
     RfMta {
         threadnb: number(sheet, s, "threadnb"),
         mxport: sheet.or_default(s, "mxport", values::port),
-        cafile,
+        cafile: file(sheet, root, s, "cafile"),
         connecttimeout: sheet.or_default(s, "connecttimeout", values::duration),
         idle: sheet.or_default(s, "idle", values::duration),
         grace: sheet.or_default(s, "grace", values::duration),
         authclear: sheet.flag(s, "authclear"),
         verify: sheet.flag(s, "verify"),
+        dane: sheet.flag(s, "dane"),
+        mtasts: sheet.flag(s, "mtasts"),
+        mtastsport: sheet.or_default(s, "mtastsport", values::port),
+    }
+}
+
+/// A file that a key names, if it can be read.
+fn file(sheet: &mut Sheet, root: &Path, section: &str, key: &str) -> Option<PathBuf> {
+    let file = root.join(sheet.text(section, key)?);
+    if fs::File::open(&file).is_err() {
+        sheet.error(section, key, "the file cannot be opened");
+    }
+    Some(file)
+}
+
+fn dnssec(value: &str) -> values::Read<Dnssec> {
+    match value.to_ascii_lowercase().as_str() {
+        "validate" => Ok(Dnssec::Validate),
+        "trust-ad" => Ok(Dnssec::TrustAd),
+        "off" => Ok(Dnssec::Off),
+        _ => Err("expected validate, trust-ad or off".into()),
     }
 }
 

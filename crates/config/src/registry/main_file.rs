@@ -1,6 +1,6 @@
 //! The keys of `galerne.ini` (CONF-22, CONF-27).
 
-use super::{CLUSTER, HTTP, JOBS, KeySpec, Kind, PUSH, QUEUE, RETURNS, TLS_POLICY};
+use super::{CLUSTER, HTTP, JOBS, KeySpec, Kind, PUSH, QUEUE, RETURNS};
 
 const fn many(min: u64) -> Kind {
     Kind::Count {
@@ -50,10 +50,10 @@ pub const SENDING: &[KeySpec] = &[
     K::new(&["rfmta"], "idle", within(0, 300), "5", "RELAY-42", "How long an idle session to a remote is kept for the next message."),
     K::new(&["rfmta"], "grace", within(0, 3600), "30", "QUEUE-19", "How long running transactions may go on when the program is told to stop."),
     K::new(&["rfmta"], "authclear", Kind::Flag, "0", "ROUTE-41", "Send passwords in clear to remotes without TLS."),
-    K::new(&["rfmta"], "verify", Kind::Flag, "1", "ROUTE-41", "The certificate of a remote that gets a password must verify."),
-    K::new(&["rfmta"], "dane", Kind::Flag, "1", "CONF-27", "Honour TLSA records of remotes.").later(TLS_POLICY),
-    K::new(&["rfmta"], "mtasts", Kind::Flag, "1", "CONF-27", "Honour MTA-STS policies of recipient domains.").later(TLS_POLICY),
-    K::new(&["rfmta"], "mtastsport", Kind::Port, "443", "CONF-27", "Port from which MTA-STS policies are fetched.").later(TLS_POLICY),
+    K::new(&["rfmta"], "verify", Kind::Flag, "1", "ROUTE-41", "The certificate must verify where a password is sent, and where ssl = required."),
+    K::new(&["rfmta"], "dane", Kind::Flag, "1", "CONF-27", "Honour TLSA records of MX hosts (DANE) where DNSSEC is in use."),
+    K::new(&["rfmta"], "mtasts", Kind::Flag, "1", "CONF-27", "Honour MTA-STS policies of recipient domains."),
+    K::new(&["rfmta"], "mtastsport", Kind::Port, "443", "CONF-27", "Port from which MTA-STS policies are fetched."),
 ];
 
 /// The receiving side and the relay.
@@ -96,8 +96,8 @@ pub const RECEIVING: &[KeySpec] = &[
 pub const REST: &[KeySpec] = &[
     K::new(&["dns"], "resolver", Kind::Resolvers, "", "IF-9", "Name servers to ask; empty: those of the system."),
     K::new(&["dns"], "timeout", within(1, 60), "", "CONF-27", "Time for one look-up; empty: the resolver's own."),
-    K::new(&["dns"], "dnssec", Kind::Words(&["validate", "trust-ad", "off"]), "", "CONF-27", "How DNSSEC is used; empty: trust-ad if every resolver is loopback, else off.").later(TLS_POLICY),
-    K::new(&["dns"], "trustanchor", Kind::Path, "", "CONF-27", "File with the DNSSEC trust anchor.").later(TLS_POLICY),
+    K::new(&["dns"], "dnssec", Kind::Words(&["validate", "trust-ad", "off"]), "", "CONF-27", "How DNSSEC is used; empty: trust-ad if every resolver is loopback, else off."),
+    K::new(&["dns"], "trustanchor", Kind::Path, "", "CONF-27", "File with the DNSKEY records to validate from; empty: the keys of the root."),
     K::new(&["rftrack"], "listen", Kind::Listen { port: 80, secure: 443 }, "0.0.0.0 0.0.0.0:443", "CONF-28", "Where HTTP clients are accepted.").later(HTTP),
     K::new(&["rftrack"], "threadnb", many(1), "64", "CONF-22", "Most simultaneous HTTP sessions.").later(HTTP),
     K::new(&["api"], "fetch", Kind::Flag, "0", "API-23", "Allow attachments that are fetched from a URL.").later(HTTP),

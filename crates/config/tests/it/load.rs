@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use galerne_config::{Level, LoadOptions};
-use galerne_core::settings::{BareLf, ListenTls, Mode};
+use galerne_core::settings::{BareLf, Dnssec, ListenTls, Mode};
 
 use crate::world::{World, ip, lines, one_error};
 
@@ -40,6 +40,9 @@ fn conf_22_conf_27_conf_41_an_empty_file_gives_the_defaults() {
     assert_eq!(m.idle, Duration::from_secs(5));
     assert_eq!(m.grace, Duration::from_secs(30));
     assert!(!m.authclear && m.verify && m.cafile.is_none());
+    assert!(m.dane && m.mtasts);
+    assert_eq!(m.mtastsport, 443);
+    assert!(s.dns.dnssec.is_none() && s.dns.trustanchor.is_none());
     assert_eq!((s.logage, s.log_json), (30, false));
     assert_eq!(s.spool, world.path("spool"));
     assert!(s.dns.resolvers.is_empty() && s.dns.timeout.is_none());
@@ -51,6 +54,7 @@ fn conf_22_conf_28_if_10_if_11_every_key_reaches_the_settings() {
     let world = World::empty();
     world
         .write("ca.pem", "")
+        .write("root.key", "")
         .write("hosts/@next.ini", "[dns]\nmx = 127.0.0.1\n");
     world.write(
         "galerne.ini",
@@ -60,9 +64,10 @@ fn conf_22_conf_28_if_10_if_11_every_key_reaches_the_settings() {
          maxrcpt = 1\nbarelf = pass\nreceived = 1\nkeepdirective = yes\nblocktemp = 1\npermcode = 1\nchunking = 0\n\
          proxyfrom = 127.0.0.0/8\n\
          [rfmta]\nthreadnb = 9\nmxport = 2626\ncafile = ca.pem\nconnecttimeout = 3s\nidle = 0\ngrace = 1m\nauthclear = 1\nverify = 0\n\
+         dane = 0\nmtasts = 0\nmtastsport = 8443\n\
          [relay]\nmode = sync\ntimeout = 2m\nmaxhop = 5\n\
          [routing]\nip = 127.0.0.1\nssl = required\nroute = @next\n\
-         [dns]\nresolver = 127.0.0.1:5300\ntimeout = 2\n",
+         [dns]\nresolver = 127.0.0.1:5300\ntimeout = 2\ndnssec = validate\ntrustanchor = root.key\n",
     );
     let s = world.settings();
     assert_eq!(
@@ -109,7 +114,10 @@ fn conf_22_conf_28_if_10_if_11_every_key_reaches_the_settings() {
         ),
         (3, 0, 60)
     );
-    assert!(m.authclear && !m.verify);
+    assert!(m.authclear && !m.verify && !m.dane && !m.mtasts);
+    assert_eq!(m.mtastsport, 8443);
+    assert_eq!(s.dns.dnssec, Some(Dnssec::Validate));
+    assert_eq!(s.dns.trustanchor, Some(world.path("root.key")));
     assert_eq!(s.message.mode.value(), Some(&Mode::Sync));
     assert_eq!(s.message.timeout.value(), Some(&Duration::from_secs(120)));
     assert_eq!(s.message.maxhop.value(), Some(&5));
