@@ -28,6 +28,7 @@ pub mod content;
 pub mod directive;
 pub mod dsn;
 pub mod explain;
+pub mod flow;
 pub mod fuzz;
 pub mod glob;
 pub mod group;

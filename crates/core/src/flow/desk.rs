@@ -1,0 +1,556 @@
+//! The desk that all messages pass before they leave: the states of all IPs and senders towards
+//! all groups, and the verdict on one message (FLOW-1 to FLOW-4, FLOW-22, FLOW-23, FLOW-51).
+//!
+//! The caller asks with [`Desk::ask`]. After `Verdict::Now` the message counts as let go, until the
+//! caller reports `mail_sent` or `given_back`; a session counts as open until `session_closed`.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
+
+use crate::flow::params::{Params, Sections, resolve};
+use crate::flow::slots::{Full, Slots};
+use crate::flow::state::{Change, State};
+use crate::flow::{Control, Limit, Moment, Set, Verdict};
+
+/// The flow sections of one group, as configured.
+#[derive(Clone, Debug, Default)]
+pub struct GroupFlow {
+    pub sections: Sections,
+    /// Sections of `.defflow.ini`.
+    pub defaults: Arc<Sections>,
+    /// A relay host without any flow section: nothing is limited (FLOW-4).
+    pub is_unlimited: bool,
+    /// The group of all other domains: sessions are limited for each domain (FLOW-51, FLOW-52).
+    pub is_catch_all: bool,
+}
+
+/// One message at the desk.
+#[derive(Clone, Copy, Debug)]
+pub struct Case<'a> {
+    /// Name of the group without `@`; that of a relay host with its `@`.
+    pub group: &'a str,
+    /// Recipient domain, for the group of all others.
+    pub domain: &'a str,
+    pub ip: IpAddr,
+    /// Sender domain, lower case (FLOW-4).
+    pub sender: &'a str,
+}
+
+/// How the message would travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Travel {
+    /// In a session that would be opened for it.
+    NewSession,
+    /// In a session that is open, for the same sender as the message before.
+    SameSession,
+}
+
+/// A switch of one state, for the log and the events (FLOW-41).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Switched {
+    pub group: String,
+    pub control: Control,
+    /// The IP or the sender domain.
+    pub key: String,
+    pub change: Change,
+}
+
+/// What is stored of one state (CONF-36).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    pub group: String,
+    /// `ipflow` or `sdflow`.
+    pub control: String,
+    pub key: String,
+    /// JSON.
+    pub state: String,
+}
+
+/// A state as an operator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub group: String,
+    pub control: Control,
+    pub key: String,
+    pub set: Set,
+    pub entered: Moment,
+    pub sleeps_until: Moment,
+    pub is_locked: bool,
+    /// Fill and size of the shorter window; size 0: none.
+    pub low: (u64, u64),
+    /// Fill and size of the longer window; size 0: none.
+    pub high: (u64, u64),
+    /// Sessions open now.
+    pub sessions: u32,
+    pub params: Params,
+}
+
+#[derive(Debug)]
+struct Entry {
+    state: State,
+    /// Parameters of the set in force.
+    params: Params,
+    slots: Slots,
+    /// Sessions by recipient domain, in the group of all others.
+    by_domain: HashMap<String, Slots>,
+    is_changed: bool,
+}
+
+#[derive(Debug, Default)]
+struct GroupStates {
+    flow: GroupFlow,
+    ips: HashMap<IpAddr, Entry>,
+    senders: HashMap<String, Entry>,
+}
+
+/// All states.
+#[derive(Debug, Default)]
+pub struct Desk {
+    groups: HashMap<String, GroupStates>,
+    changes: Vec<Switched>,
+}
+
+impl GroupFlow {
+    fn params(&self, set: Set, key: Key<'_>) -> Params {
+        match self.is_unlimited {
+            true => Params::unlimited(),
+            false => resolve(
+                &self.sections,
+                &self.defaults,
+                key.control(),
+                set,
+                &key.text(),
+            ),
+        }
+    }
+}
+
+impl Entry {
+    fn new(flow: &GroupFlow, key: Key<'_>, state: State) -> Self {
+        Entry {
+            params: flow.params(state.set(), key),
+            state,
+            slots: Slots::default(),
+            by_domain: HashMap::new(),
+            is_changed: true,
+        }
+    }
+
+    fn slots(&self, domain: Option<&str>) -> Option<&Slots> {
+        match domain {
+            None => Some(&self.slots),
+            Some(domain) => self.by_domain.get(domain),
+        }
+    }
+
+    fn slots_mut(&mut self, domain: Option<&str>) -> &mut Slots {
+        match domain {
+            None => &mut self.slots,
+            Some(domain) => self.by_domain.entry_ref(domain).or_default(),
+        }
+    }
+
+    fn may_open(&self, now: Moment, domain: Option<&str>) -> Result<(), Full> {
+        let slots = self.slots(domain);
+        slots.map_or(Ok(()), |slots| slots.may_open(now, self.params.threadmax))
+    }
+}
+
+impl Desk {
+    /// The configuration came into force, at the start or on a reload. States stay; those of
+    /// groups that are gone stay as well, since they may come back.
+    pub fn configure(&mut self, groups: impl IntoIterator<Item = (String, GroupFlow)>) {
+        for (name, flow) in groups {
+            let states = self.groups.entry(name).or_default();
+            states.flow = flow;
+            let flow = &states.flow;
+            for (ip, entry) in &mut states.ips {
+                entry.params = flow.params(entry.state.set(), Key::Ip(*ip));
+            }
+            for (sender, entry) in &mut states.senders {
+                entry.params = flow.params(entry.state.set(), Key::Sender(sender));
+            }
+        }
+    }
+
+    /// Takes back what was stored. What cannot be read is left out and returned.
+    pub fn restore(&mut self, now: Moment, saved: impl IntoIterator<Item = Saved>) -> Vec<String> {
+        let mut faults = Vec::new();
+        for Saved {
+            group,
+            control,
+            key,
+            state,
+        } in saved
+        {
+            let shown = format!("{control} {key} @{group}");
+            let mut state: State = match serde_json::from_str(&state) {
+                Ok(state) => state,
+                Err(error) => {
+                    faults.push(format!("{shown}: {error}"));
+                    continue;
+                }
+            };
+            state.restored(now);
+            let states = self.groups.entry(group).or_default();
+            if control == Control::Ip.word() {
+                match key.parse::<IpAddr>() {
+                    Ok(ip) => {
+                        let entry = Entry::new(&states.flow, Key::Ip(ip), state);
+                        states.ips.insert(ip, entry);
+                    }
+                    Err(error) => faults.push(format!("{shown}: {error}")),
+                }
+            } else {
+                let entry = Entry::new(&states.flow, Key::Sender(&key), state);
+                states.senders.insert(key, entry);
+            }
+        }
+        faults
+    }
+
+    /// What changed since the last call, to be stored (FLOW-28: within a second).
+    pub fn take_changed(&mut self) -> Vec<Saved> {
+        let mut saved = Vec::new();
+        for (group, states) in &mut self.groups {
+            for (key, entry) in entries(&mut states.ips, &mut states.senders) {
+                if !std::mem::take(&mut entry.is_changed) {
+                    continue;
+                }
+                let Ok(state) = serde_json::to_string(&entry.state) else {
+                    continue;
+                };
+                saved.push(Saved {
+                    group: group.clone(),
+                    control: key.control().word().to_owned(),
+                    key: key.text().into_owned(),
+                    state,
+                });
+            }
+        }
+        saved
+    }
+
+    /// The switches since the last call.
+    pub fn take_switches(&mut self) -> Vec<Switched> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Whether `wanted` messages of one transaction may go now, and how many of them: both
+    /// controls must permit. With `Ok` they are let go and, in a new session, it counts as open.
+    pub fn ask(
+        &mut self,
+        now: Moment,
+        case: Case<'_>,
+        travel: Travel,
+        wanted: u64,
+    ) -> Result<u64, Verdict> {
+        let (ip, sender, domain) = self.pair(now, case);
+        let mut granted = wanted;
+        let mut refused: Option<Verdict> = None;
+        for (control, entry) in [(Control::Ip, &*ip), (Control::Sender, &*sender)] {
+            match entry.state.may_send(now, &entry.params, wanted) {
+                Ok(count) => granted = granted.min(count),
+                Err((Some(at), limit)) => {
+                    refused = later(refused, Verdict::NotBefore(at, control, limit));
+                }
+                Err((None, _)) => refused = later(refused, Verdict::WhenFree(control)),
+            }
+            if travel == Travel::NewSession
+                && let Err(full) = entry.may_open(now, domain)
+            {
+                let verdict = match full {
+                    Full::Pausing(at) => Verdict::NotBefore(at, control, full.limit()),
+                    Full::InUse => Verdict::WhenFree(control),
+                };
+                refused = later(refused, verdict);
+            }
+        }
+        if let Some(verdict) = refused {
+            return Err(verdict);
+        }
+        for entry in [ip, sender] {
+            entry.state.let_go(granted);
+            if travel == Travel::NewSession {
+                entry.slots_mut(domain).opened();
+            }
+        }
+        Ok(granted)
+    }
+
+    /// The unused part of the windows, in millionths, for the choice of the outbound (FLOW-23).
+    pub fn unused(&mut self, now: Moment, case: Case<'_>) -> u64 {
+        let (ip, _, _) = self.pair(now, case);
+        ip.state.unused(now, &ip.params)
+    }
+
+    /// Most messages of one session; 0: no limit.
+    pub fn chain(&mut self, now: Moment, case: Case<'_>) -> u32 {
+        let (ip, sender, _) = self.pair(now, case);
+        let limits = [ip.params.chainmax, sender.params.chainmax];
+        limits.into_iter().filter(|max| *max > 0).min().unwrap_or(0)
+    }
+
+    /// MAIL was sent for `count` messages that were let go (FLOW-27).
+    pub fn mail_sent(&mut self, now: Moment, case: Case<'_>, count: u64) {
+        self.both(now, case, |entry| {
+            entry.state.mail_sent(now, &entry.params, count);
+            None
+        });
+    }
+
+    /// MAIL was never sent for `count` messages that were let go.
+    pub fn given_back(&mut self, now: Moment, case: Case<'_>, count: u64) {
+        self.both(now, case, |entry| {
+            entry.state.given_back(count);
+            None
+        });
+    }
+
+    /// A session ended, or took up another sender.
+    pub fn session_closed(&mut self, now: Moment, case: Case<'_>) {
+        let (ip, sender, domain) = self.pair(now, case);
+        for entry in [ip, sender] {
+            let waittime = entry.params.waittime;
+            let slots = entry.slots_mut(domain);
+            slots.closed(now, waittime);
+            if entry.by_domain.len() > 1000 {
+                entry.by_domain.retain(|_, slots| !slots.is_idle(now));
+            }
+        }
+    }
+
+    /// `count` messages were delivered.
+    pub fn delivered(&mut self, now: Moment, case: Case<'_>, count: u64) {
+        self.both(now, case, |entry| {
+            entry.state.delivered(now, &entry.params, count);
+            entry.state.evaluate(now, &entry.params)
+        });
+    }
+
+    /// An error that some pattern knows.
+    pub fn known_error(&mut self, now: Moment, case: Case<'_>) {
+        self.both(now, case, |entry| {
+            entry.state.known_error();
+            None
+        });
+    }
+
+    /// An error that no pattern knows (FLOW-47).
+    pub fn unknown_error(&mut self, now: Moment, case: Case<'_>) {
+        self.both(now, case, |entry| {
+            entry.state.unknown_error(now, &entry.params)
+        });
+    }
+
+    /// A reply qualified FLOW by `pattern`, with the sets that it names (FLOW-42).
+    pub fn blocked(
+        &mut self,
+        now: Moment,
+        case: Case<'_>,
+        ipset: Option<Set>,
+        sdset: Option<Set>,
+        pattern: &str,
+    ) {
+        let keys = [(Key::Ip(case.ip), ipset), (Key::Sender(case.sender), sdset)];
+        for (key, to) in keys {
+            self.one(now, case.group, key, |flow, entry| match to {
+                None => {
+                    entry.state.known_error();
+                    None
+                }
+                Some(to) => {
+                    let sleepttl = flow.params(to, key).sleepttl;
+                    entry.state.blocked(now, to, sleepttl, pattern)
+                }
+            });
+        }
+    }
+
+    /// An operator switches (FLOW-49, FLOW-50).
+    pub fn demand(&mut self, now: Moment, wish: &Demand<'_>) {
+        self.one(now, wish.group, wish.key, |flow, entry| {
+            let sleepttl = flow.params(wish.set, wish.key).sleepttl;
+            let sleepttl = wish.sleep.then_some(sleepttl);
+            entry.state.demanded(now, wish.set, sleepttl, wish.lock)
+        });
+    }
+
+    /// Evaluates all rules: at least once a minute (FLOW-36).
+    pub fn tick(&mut self, now: Moment) {
+        let mut changes = Vec::new();
+        for (group, states) in &mut self.groups {
+            let GroupStates { flow, ips, senders } = states;
+            for (key, entry) in entries(ips, senders) {
+                if let Some(change) = entry.state.evaluate(now, &entry.params) {
+                    entry.params = flow.params(change.to, key);
+                    entry.is_changed = true;
+                    changes.push(switched(group, key, change));
+                }
+            }
+        }
+        self.changes.append(&mut changes);
+    }
+
+    /// All states of a group, or of all, by group, control and key.
+    pub fn rows(&self, now: Moment, group: Option<&str>) -> Vec<Row> {
+        let mut rows = Vec::new();
+        let wanted = |name: &String| group.is_none_or(|wanted| wanted == name);
+        for (name, states) in self.groups.iter().filter(|(name, _)| wanted(name)) {
+            let ips = states.ips.iter();
+            rows.extend(ips.map(|(ip, e)| row(now, name, Control::Ip, ip.to_string(), e)));
+            let senders = states.senders.iter();
+            rows.extend(senders.map(|(s, e)| row(now, name, Control::Sender, s.clone(), e)));
+        }
+        rows.sort_by(|a, b| (&a.group, a.control, &a.key).cmp(&(&b.group, b.control, &b.key)));
+        rows
+    }
+
+    /// Both entries of a case, made where they are new, and the domain where it matters.
+    fn pair<'c>(
+        &mut self,
+        now: Moment,
+        case: Case<'c>,
+    ) -> (&mut Entry, &mut Entry, Option<&'c str>) {
+        let states = self.groups.entry_ref(case.group).or_default();
+        let GroupStates { flow, ips, senders } = states;
+        let new = |key| Entry::new(flow, key, State::new(now));
+        let ip = ips.entry(case.ip).or_insert_with(|| new(Key::Ip(case.ip)));
+        let sender = senders
+            .entry_ref(case.sender)
+            .or_insert_with(|| new(Key::Sender(case.sender)));
+        (ip, sender, flow.is_catch_all.then_some(case.domain))
+    }
+
+    /// Does the same to both entries and books their switches.
+    fn both(
+        &mut self,
+        now: Moment,
+        case: Case<'_>,
+        mut act: impl FnMut(&mut Entry) -> Option<Change>,
+    ) {
+        for key in [Key::Ip(case.ip), Key::Sender(case.sender)] {
+            self.one(now, case.group, key, |_, entry| act(entry));
+        }
+    }
+
+    /// Does something to one entry and books its switch.
+    fn one(
+        &mut self,
+        now: Moment,
+        group: &str,
+        key: Key<'_>,
+        act: impl FnOnce(&GroupFlow, &mut Entry) -> Option<Change>,
+    ) {
+        let states = self.groups.entry_ref(group).or_default();
+        let GroupStates { flow, ips, senders } = states;
+        let new = || Entry::new(flow, key, State::new(now));
+        let entry = match key {
+            Key::Ip(ip) => ips.entry(ip).or_insert_with(new),
+            Key::Sender(domain) => senders.entry_ref(domain).or_insert_with(new),
+        };
+        entry.is_changed = true;
+        if let Some(change) = act(flow, entry) {
+            entry.params = flow.params(change.to, key);
+            self.changes.push(switched(group, key, change));
+        }
+    }
+}
+
+fn entries<'a>(
+    ips: &'a mut HashMap<IpAddr, Entry>,
+    senders: &'a mut HashMap<String, Entry>,
+) -> impl Iterator<Item = (Key<'a>, &'a mut Entry)> {
+    let ips = ips.iter_mut().map(|(ip, entry)| (Key::Ip(*ip), entry));
+    let senders = senders.iter_mut();
+    ips.chain(senders.map(|(sender, entry)| (Key::Sender(sender.as_str()), entry)))
+}
+
+fn switched(group: &str, key: Key<'_>, change: Change) -> Switched {
+    Switched {
+        group: group.to_owned(),
+        control: key.control(),
+        key: key.text().into_owned(),
+        change,
+    }
+}
+
+/// A switch on demand.
+#[derive(Clone, Copy, Debug)]
+pub struct Demand<'a> {
+    pub group: &'a str,
+    pub key: Key<'a>,
+    pub set: Set,
+    pub sleep: bool,
+    pub lock: bool,
+}
+
+/// Whose state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key<'a> {
+    Ip(IpAddr),
+    /// A sender domain in lower case.
+    Sender(&'a str),
+}
+
+impl<'a> Key<'a> {
+    /// Which control it is under.
+    pub fn control(self) -> Control {
+        match self {
+            Key::Ip(_) => Control::Ip,
+            Key::Sender(_) => Control::Sender,
+        }
+    }
+
+    /// As it is written in sections and shown.
+    pub fn text(self) -> Cow<'a, str> {
+        match self {
+            Key::Ip(ip) => Cow::Owned(ip.to_string()),
+            Key::Sender(domain) => Cow::Borrowed(domain),
+        }
+    }
+}
+
+fn row(now: Moment, group: &str, control: Control, key: String, entry: &Entry) -> Row {
+    let Params { low, high, .. } = entry.params;
+    let fill = |window: crate::flow::params::Window| match window.is_on() {
+        true => (entry.state.fill(now, window), window.max),
+        false => (0, 0),
+    };
+    let by_domain = entry.by_domain.values().map(Slots::open);
+    Row {
+        group: group.to_owned(),
+        control,
+        key,
+        set: entry.state.set(),
+        entered: entry.state.entered(),
+        sleeps_until: entry.state.sleeps_until(),
+        is_locked: entry.state.is_locked(),
+        low: fill(low),
+        high: fill(high),
+        sessions: by_domain.sum::<u32>() + entry.slots.open(),
+        params: entry.params,
+    }
+}
+
+/// The verdict that holds longer; one without a known moment holds longest.
+fn later(one: Option<Verdict>, other: Verdict) -> Option<Verdict> {
+    match (one, other) {
+        (Some(Verdict::WhenFree(control)), _) => Some(Verdict::WhenFree(control)),
+        (Some(Verdict::NotBefore(at, ..)), Verdict::NotBefore(then, ..)) if at >= then => one,
+        _ => Some(other),
+    }
+}
+
+/// In words for `explain` and the log: `ipflow volmaxlow until …`.
+pub fn limit_of(verdict: Verdict) -> Option<(Control, Limit)> {
+    match verdict {
+        Verdict::Now => None,
+        Verdict::NotBefore(_, control, limit) => Some((control, limit)),
+        Verdict::WhenFree(control) => Some((control, Limit::ThreadMax)),
+    }
+}

@@ -1,0 +1,198 @@
+//! How many messages went in any stretch of the past, in little memory.
+//!
+//! Events are kept in stretches that grow with their age: at most a 64th of it. A sliding window
+//! counts a stretch whole while any of it may lie inside, so that it can let a message wait a
+//! little longer than it must, but never lets one too many go (FLOW-26).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::flow::Moment;
+
+/// A stretch is at most this part of its age.
+const PART: u64 = 64;
+
+/// Messages of a stretch of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Stretch {
+    first: u64,
+    last: u64,
+    count: u64,
+}
+
+/// Past messages, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct History {
+    stretches: VecDeque<Stretch>,
+    #[serde(skip)]
+    tidy_at: usize,
+}
+
+impl History {
+    /// `count` messages went at `now`. What is older than `keep` is forgotten.
+    pub fn add(&mut self, now: Moment, count: u64, keep: Duration) {
+        let now = now.0.max(self.stretches.back().map_or(0, |last| last.last));
+        match self.stretches.back_mut().filter(|last| last.last == now) {
+            Some(last) => last.count += count,
+            None => self.stretches.push_back(Stretch {
+                first: now,
+                last: now,
+                count,
+            }),
+        }
+        if self.stretches.len() >= self.tidy_at {
+            self.tidy(now, Moment(now).before(keep).0);
+        }
+    }
+
+    /// Messages after `edge`; those of a stretch that straddles it are all counted.
+    pub fn at_most_since(&self, edge: Moment) -> u64 {
+        let inside = self.stretches.iter().rev();
+        let inside = inside.take_while(|stretch| stretch.last > edge.0);
+        inside.map(|stretch| stretch.count).sum()
+    }
+
+    /// Messages after `edge`; of a stretch that straddles it none is counted.
+    pub fn at_least_since(&self, edge: Moment) -> u64 {
+        let inside = self.stretches.iter().rev();
+        let inside = inside.take_while(|stretch| stretch.first > edge.0);
+        inside.map(|stretch| stretch.count).sum()
+    }
+
+    /// When the last `window` holds fewer than `max` messages again, if nothing more is sent;
+    /// `now` if it does already. `max` must not be 0.
+    pub fn below(&self, now: Moment, window: Duration, max: u64) -> Moment {
+        let edge = now.before(window);
+        let mut held = 0;
+        for stretch in self.stretches.iter().rev() {
+            if stretch.last <= edge.0 {
+                break;
+            }
+            held += stretch.count;
+            // This stretch and all before must have left the window.
+            if held >= max {
+                return Moment(stretch.last).after(window).max(now);
+            }
+        }
+        now
+    }
+
+    /// The last message that is remembered.
+    pub fn latest(&self) -> Option<Moment> {
+        self.stretches.back().map(|stretch| Moment(stretch.last))
+    }
+
+    /// Moves everything to the past, so that the latest is not after `now`: the clock of the host
+    /// was set back while we did not run.
+    pub fn not_after(&mut self, now: Moment) {
+        let ahead = self.latest().map_or(0, |at| at.0.saturating_sub(now.0));
+        for stretch in &mut self.stretches {
+            stretch.first = stretch.first.saturating_sub(ahead);
+            stretch.last = stretch.last.saturating_sub(ahead);
+        }
+    }
+
+    /// Stretches held: the memory it needs.
+    pub fn stretches(&self) -> usize {
+        self.stretches.len()
+    }
+
+    fn tidy(&mut self, now: u64, forget: u64) {
+        let mut kept: VecDeque<Stretch> = VecDeque::new();
+        for stretch in self.stretches.drain(..).filter(|s| s.last > forget) {
+            match kept.back_mut() {
+                Some(before)
+                    if stretch.last - before.first <= now.saturating_sub(stretch.last) / PART =>
+                {
+                    before.last = stretch.last;
+                    before.count += stretch.count;
+                }
+                _ => kept.push_back(stretch),
+            }
+        }
+        self.tidy_at = kept.len() + kept.len() / 2 + 64;
+        self.stretches = kept;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MONTH: Duration = Duration::from_secs(31 * 86_400);
+
+    fn seconds(n: u64) -> Moment {
+        Moment(1_000_000_000_000 + n * 1000)
+    }
+
+    #[test]
+    fn flow_26_a_window_slides() {
+        let mut history = History::default();
+        for second in 0..5 {
+            history.add(seconds(second), 1, MONTH);
+        }
+        let ten = Duration::from_secs(10);
+        assert_eq!(history.at_most_since(seconds(4).before(ten)), 5);
+        assert_eq!(history.below(seconds(4), ten, 6), seconds(4));
+        // The first leaves at 10, the third at 12.
+        assert_eq!(history.below(seconds(4), ten, 5), seconds(10));
+        assert_eq!(history.below(seconds(4), ten, 3), seconds(12));
+        assert_eq!(history.at_most_since(seconds(11).before(ten)), 3);
+    }
+
+    #[test]
+    fn flow_26_old_stretches_are_coarse_within_a_64th_and_never_count_too_little() {
+        let mut history = History::default();
+        let mut exact: Vec<(u64, u64)> = Vec::new();
+        let mut state = 12345u64;
+        let mut at = 0;
+        for _ in 0..200_000 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            at += state % 30_000;
+            history.add(Moment(at), 1 + state % 3, MONTH);
+            exact.push((at, 1 + state % 3));
+        }
+        assert!(history.stretches() < 2500, "{}", history.stretches());
+        for window in [1_000, 60_000, 600_000, 86_400_000, 2_000_000_000u64] {
+            let edge = at - window;
+            let count = |edge: u64| -> u64 {
+                let inside = exact.iter().rev().take_while(|(t, _)| *t > edge);
+                inside.map(|(_, n)| n).sum()
+            };
+            let most = history.at_most_since(Moment(edge));
+            let least = history.at_least_since(Moment(edge));
+            assert!(most >= count(edge) && least <= count(edge), "{window}");
+            let coarse = window / 60;
+            assert!(most <= count(edge - coarse), "{window}");
+            assert!(least >= count(edge + coarse), "{window}");
+        }
+    }
+
+    #[test]
+    fn t_65_a_clock_that_was_set_back_loses_nothing_and_blocks_nothing_for_ever() {
+        let mut history = History::default();
+        history.add(seconds(86_400), 7, MONTH);
+        history.not_after(seconds(0));
+        let hour = Duration::from_secs(3600);
+        assert_eq!(history.at_most_since(seconds(0).before(hour)), 7);
+        assert_eq!(history.below(seconds(0), hour, 7), seconds(3600));
+        // Within a process time does not run backwards, but if it did, nothing would be lost.
+        history.add(Moment(5), 1, MONTH);
+        assert_eq!(history.at_most_since(seconds(0).before(hour)), 8);
+    }
+
+    #[test]
+    fn conf_36_it_survives_as_text() {
+        let mut history = History::default();
+        history.add(seconds(1), 2, MONTH);
+        history.add(seconds(2), 1, MONTH);
+        let text = serde_json::to_string(&history).unwrap();
+        let back: History = serde_json::from_str(&text).unwrap();
+        assert_eq!(back.stretches, history.stretches);
+    }
+}
