@@ -33,7 +33,7 @@ pub mod values;
 pub mod watch;
 
 pub use finding::{Finding, Level};
-pub use load::{FlowSection, KeyFacts, LoadOptions, Loaded, load};
+pub use load::{KeyFacts, LoadOptions, Loaded, load};
 pub use options::{OPTIONS_FILE, parse_options};
 pub use tree::{Written, create_directories, write_samples};
 pub use watch::Fingerprint;

@@ -4,6 +4,7 @@
 //! together can tell. A file with an error is left out (CONF-11); one in the main file leaves no
 //! settings at all. The lines of CONF-8 are in `found`.
 
+mod flow;
 mod found;
 mod groups;
 mod keys;
@@ -49,17 +50,6 @@ pub struct LoadOptions<'a> {
     pub further: &'a dyn Fn(&Settings) -> Vec<Finding>,
 }
 
-/// A section of flow parameters: checked and kept (FLOW-12, FLOW-13).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FlowSection {
-    pub file: String,
-    pub line: usize,
-    /// As written, lower case: `ipflow#warmup@192.0.2.11`.
-    pub section: String,
-    /// Keys (lower case) and values.
-    pub keys: Vec<(String, String)>,
-}
-
 /// The result of reading.
 #[derive(Debug)]
 pub struct Loaded {
@@ -69,8 +59,6 @@ pub struct Loaded {
     pub findings: Vec<Finding>,
     /// What was found, for the start (CONF-8): IPs, listeners, users, groups, hosts, keys.
     pub found: Vec<String>,
-    /// Flow parameters of the groups.
-    pub flow: Vec<FlowSection>,
 }
 
 impl Loaded {
@@ -91,12 +79,9 @@ pub fn load(root: &Path, options: LoadOptions<'_>) -> Loaded {
         root,
         options,
         findings: Vec::new(),
-        flow: Vec::new(),
     };
     let settings = read_all(&mut reader);
-    let Reader {
-        mut findings, flow, ..
-    } = reader;
+    let mut findings = reader.findings;
     findings.extend(settings.iter().flat_map(options.further));
     findings.sort();
     findings.dedup();
@@ -115,7 +100,6 @@ pub fn load(root: &Path, options: LoadOptions<'_>) -> Loaded {
         settings: settings.filter(|_| !stops),
         findings,
         found,
-        flow,
     }
 }
 
@@ -153,7 +137,6 @@ struct Reader<'a> {
     root: &'a Path,
     options: LoadOptions<'a>,
     findings: Vec<Finding>,
-    flow: Vec<FlowSection>,
 }
 
 impl Reader<'_> {

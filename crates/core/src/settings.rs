@@ -8,6 +8,7 @@ use std::time::Duration;
 
 pub use galerne_smtp::Mailbox;
 
+use crate::flow::params::Sections;
 use crate::keys::KeyFile;
 use crate::qualify::Patterns;
 
@@ -255,6 +256,8 @@ pub struct Group {
     pub relay: Option<String>,
     /// The group's own patterns, then those of `.defflow.ini` (FLOW-66).
     pub patterns: Patterns,
+    /// Its own flow sections (FLOW-12 to FLOW-15).
+    pub flow: Sections,
 }
 
 /// `[dns]` of the main file.
@@ -299,6 +302,8 @@ pub struct Settings {
     pub accounts: Vec<Arc<Account>>,
     /// Named groups, by name.
     pub groups: Vec<Arc<Group>>,
+    /// Flow sections of `.defflow.ini`.
+    pub flow_defaults: Arc<Sections>,
     /// `domains/@.ini`, or an empty group.
     pub catch_all: Arc<Group>,
     pub hosts: Vec<Arc<RelayHost>>,

@@ -65,6 +65,7 @@ pub fn group(name: &str) -> Group {
         aliases: Vec::new(),
         relay: None,
         patterns: Patterns::default(),
+        flow: Default::default(),
     }
 }
 
@@ -146,6 +147,7 @@ pub fn settings() -> Settings {
         dns: Dns::default(),
         accounts: Vec::new(),
         groups: Vec::new(),
+        flow_defaults: Arc::default(),
         catch_all: Arc::new(group("")),
         hosts: vec![Arc::new(host("corp")), Arc::new(host("spare"))],
         keys: Vec::new(),

@@ -89,6 +89,7 @@ pub(crate) fn group(name: &str) -> Arc<Group> {
         aliases: Vec::new(),
         relay: None,
         patterns: Default::default(),
+        flow: Default::default(),
     })
 }
 
@@ -151,6 +152,7 @@ pub(crate) fn settings() -> Settings {
         dns: Default::default(),
         accounts: Vec::new(),
         groups: Vec::new(),
+        flow_defaults: Arc::default(),
         catch_all: group(""),
         hosts: Vec::new(),
         keys: Vec::new(),

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use galerne_core::flow::params::Sections;
 use galerne_core::qualify::{Pattern, Patterns, parse_line};
 use galerne_core::settings::{Group, Mailbox, RelayHost, Secret, Settings};
 
 use crate::csv::Table;
 use crate::finding::Level;
-use crate::load::{Listed, Reader, read_bounded};
-use crate::registry::{FLOW, File, Part, set_names};
+use crate::load::{Listed, Reader, flow, read_bounded};
+use crate::registry::{FLOW, File, Part};
 use crate::sheet::Sheet;
 use crate::values;
 
@@ -17,10 +18,11 @@ const DEFAULTS: &str = ".defflow.ini";
 /// Fills in groups, catch-all and hosts.
 pub fn read(reader: &mut Reader<'_>, settings: &mut Settings, listed: &Listed) {
     let names = reader.names("domains");
-    let defaults = match names.iter().any(|n| n == DEFAULTS) {
-        true => default_patterns(reader),
-        false => Patterns::default(),
+    let (defaults, flow) = match names.iter().any(|n| n == DEFAULTS) {
+        true => read_defaults(reader),
+        false => (Patterns::default(), Sections::default()),
     };
+    settings.flow_defaults = Arc::new(flow);
     with_patterns(&mut settings.catch_all, defaults.clone());
     for name in names.iter().filter(|n| is_ini(n) && *n != DEFAULTS) {
         read_file(
@@ -96,7 +98,6 @@ fn read_file(
     };
     let relay = in_hosts || sheet.flag("dns", "relay");
     let group = Arc::new(group(reader, &mut sheet, name, relay, defaults));
-    flow(reader, &mut sheet);
     let host = match relay {
         true => relay_host(&mut sheet, &group, listed),
         false => None,
@@ -153,6 +154,7 @@ fn group(
         aliases,
         relay: relay.then(|| name.to_string()),
         patterns: compiled,
+        flow: flow_sections(sheet),
     }
 }
 
@@ -178,10 +180,10 @@ fn patterns(sheet: &mut Sheet) -> Vec<Pattern> {
 }
 
 /// `.defflow.ini`: patterns and flow parameters for all groups (CONF-72).
-fn default_patterns(reader: &mut Reader<'_>) -> Patterns {
+fn read_defaults(reader: &mut Reader<'_>) -> (Patterns, Sections) {
     let file = format!("domains/{DEFAULTS}");
     let Some(mut sheet) = reader.sheet(&file, File::Group, None) else {
-        return Patterns::default();
+        return (Patterns::default(), Sections::default());
     };
     if sheet.headers().iter().any(|h| h.section == "dns") {
         let text = "a file of defaults describes no host; the section is ignored";
@@ -192,10 +194,10 @@ fn default_patterns(reader: &mut Reader<'_>) -> Patterns {
         sheet.error("pattern", "-", &why);
         Patterns::default()
     });
-    flow(reader, &mut sheet);
+    let flow = flow_sections(&mut sheet);
     match reader.close(sheet) {
-        true => compiled,
-        false => Patterns::default(),
+        true => (compiled, flow),
+        false => (Patterns::default(), Sections::default()),
     }
 }
 
@@ -285,8 +287,8 @@ fn one_host(sheet: &mut Sheet) -> Option<String> {
     None
 }
 
-/// Checks the flow sections and keeps them; they have no effect yet (FLOW-12, FLOW-16).
-fn flow(reader: &mut Reader<'_>, sheet: &mut Sheet) {
+/// The flow sections; they have no effect yet.
+fn flow_sections(sheet: &mut Sheet) -> Sections {
     let headers = sheet.headers().iter().filter(|h| h.section.contains('#'));
     let mut headers: Vec<_> = headers.map(|h| (h.section.clone(), h.line)).collect();
     headers.dedup_by(|a, b| a.0 == b.0);
@@ -297,39 +299,7 @@ fn flow(reader: &mut Reader<'_>, sheet: &mut Sheet) {
             "{what} is not part of this version; {} sections are read and have no effect yet",
             headers.len()
         );
-        sheet.at(Level::Notice, *line, &section.clone(), "-", &text);
+        sheet.at(Level::Notice, *line, section, "-", &text);
     }
-    for (section, line) in headers {
-        if let Err(why) = flow_section(&section) {
-            sheet.at(Level::Error, line, &section, "-", &why);
-        }
-        let keys = sheet.section(&section);
-        let keys = keys
-            .map(|(key, value, _)| (key.to_string(), value.to_string()))
-            .collect();
-        reader.flow.push(crate::load::FlowSection {
-            file: sheet.file.clone(),
-            line,
-            section,
-            keys,
-        });
-    }
-}
-
-fn flow_section(section: &str) -> Result<(), String> {
-    let Some((kind, rest)) = section.split_once('#') else {
-        return Ok(());
-    };
-    let (set, target) = match rest.split_once('@') {
-        Some((set, target)) => (set, Some(target)),
-        None => (rest, None),
-    };
-    if galerne_core::model::FlowSetName::parse(set).is_none() {
-        return Err(format!("unknown flow set; expected {}", set_names()));
-    }
-    match (kind, target) {
-        ("ipflow", Some(ip)) => values::address(ip).map(|_| ()),
-        ("sdflow", Some(sender)) => values::domain(sender).map(|_| ()),
-        _ => Ok(()),
-    }
+    flow::read(sheet)
 }

@@ -38,6 +38,7 @@ pub fn read(sheet: &mut Sheet, root: &Path, options: LoadOptions<'_>) -> (Settin
         },
         accounts: Vec::new(),
         groups: Vec::new(),
+        flow_defaults: Arc::default(),
         catch_all: Arc::new(Group {
             name: String::new(),
             file: "domains/@.ini".into(),
@@ -47,6 +48,7 @@ pub fn read(sheet: &mut Sheet, root: &Path, options: LoadOptions<'_>) -> (Settin
             aliases: Vec::new(),
             relay: None,
             patterns: Default::default(),
+            flow: Default::default(),
         }),
         hosts: Vec::new(),
         keys: Vec::new(),

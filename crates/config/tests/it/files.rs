@@ -1,5 +1,9 @@
 //! Groups and relay hosts, with their CSV files.
 
+use std::time::Duration;
+
+use galerne_core::flow::params::{Params, Rule, Sections, Target, Window, resolve};
+use galerne_core::flow::{Control, Set};
 use galerne_core::settings::Settings;
 
 use crate::world::{World, ip, lines, one_error};
@@ -228,6 +232,93 @@ fn conf_73_half_a_login_is_a_warning() {
 }
 
 #[test]
+fn flow_19_flow_6_flow_7_flow_8_the_shipped_sets_are_the_table_of_the_manual() {
+    let world = World::new();
+    let sample = include_str!("../../samples/domains/.defflow.ini");
+    world.write("domains/.defflow.ini", sample);
+    let settings = world.settings();
+    let none = Sections::default();
+    let mut table = String::new();
+    for control in [Control::Ip, Control::Sender] {
+        for set in Set::ALL {
+            let params = resolve(&none, &settings.flow_defaults, control, set, "x");
+            table += &format!("{}#{} {}\n", control.word(), set.word(), shown(&params));
+        }
+    }
+    let golden = include_str!("shipped_sets.txt");
+    assert_eq!(table, golden, "\n{table}");
+}
+
+/// One line of the table of sets: seconds and messages.
+fn shown(params: &Params) -> String {
+    let window = |window: Window| format!("{}/{}s", window.max, window.ttl.as_secs());
+    let rule = |rule: Rule| match rule.volume {
+        0 => "-".to_owned(),
+        _ => {
+            let target = match rule.target {
+                Target::Set(set) => set.word(),
+                _ => "next",
+            };
+            format!("{}s,{},{target}", rule.ttl.as_secs(), rule.volume)
+        }
+    };
+    format!(
+        "threads {} chain {} wait {}s low {} high {} up {} down {} sleep {}s",
+        params.threadmax,
+        params.chainmax,
+        params.waittime.as_secs(),
+        window(params.low),
+        window(params.high),
+        rule(params.up),
+        rule(params.down),
+        params.sleepttl.as_secs(),
+    )
+}
+
+#[test]
+fn flow_32_a_rule_that_leads_the_wrong_way_is_warned_of() {
+    for (lines_of_section, text) in [
+        (
+            "[ipflow#high]\nflowttlup = 15d\nflowvolup = 1000\nflowup = mid\n",
+            "flowup leads to mid, which is slower than high; was flowdown meant?",
+        ),
+        (
+            "[sdflow#low]\nflowdown = full\n",
+            "flowdown leads to full, which is faster than low; was flowup meant?",
+        ),
+        (
+            "[ipflow#low]\nflowvoldown = 5\nflowttldown = 0\n",
+            "flowttldown is 0, so the down switch is off",
+        ),
+    ] {
+        let world = World::new();
+        world.write("domains/@isp.ini", lines_of_section);
+        let found = lines(&world.load());
+        let warned = found
+            .iter()
+            .any(|l| l.contains("warning") && l.ends_with(text));
+        assert!(warned, "{found:#?}");
+    }
+}
+
+#[test]
+fn conf_16_an_empty_flow_key_is_the_default() {
+    let world = World::new();
+    world.write(
+        "domains/.defflow.ini",
+        "[ipflow#low]\nthreadmax = 9\nwaittime = 9\n",
+    );
+    world.write(
+        "domains/@isp.ini",
+        "[ipflow#low]\nthreadmax =\nwaittime =\n",
+    );
+    let settings = world.settings();
+    let (group, defaults) = (&settings.groups[0].flow, &settings.flow_defaults);
+    let params = resolve(group, defaults, Control::Ip, Set::Low, "x");
+    assert_eq!((params.threadmax, params.waittime), (1, Duration::ZERO));
+}
+
+#[test]
 fn flow_12_flow_13_flow_16_flow_17_flow_sections_are_checked_and_kept() {
     let world = World::new();
     world.write(
@@ -241,10 +332,21 @@ fn flow_12_flow_13_flow_16_flow_17_flow_sections_are_checked_and_kept() {
             "domains/@isp.ini:3: notice: [ipflow#warmup] -: flow control is not part of this version; 2 sections are read and have no effect yet"
         ]
     );
-    assert_eq!(loaded.flow[1].section, "ipflow#warmup@192.0.2.11");
+    let settings = loaded.settings.unwrap();
+    let of = |key| {
+        let (group, defaults) = (&settings.groups[0].flow, &settings.flow_defaults);
+        resolve(group, defaults, Control::Ip, Set::Warmup, key)
+    };
+    let ten_minutes = Duration::from_secs(600);
+    let low = Window {
+        ttl: ten_minutes,
+        max: 60,
+    };
+    assert_eq!((of("192.0.2.11").low, of("192.0.2.12").low), (low, low));
+    assert_eq!(of("192.0.2.12").up.target, Target::Set(Set::Low));
     assert_eq!(
-        loaded.flow[1].keys,
-        [("volmaxhigh".to_string(), "500".to_string())]
+        (of("192.0.2.11").high.max, of("192.0.2.12").high.max),
+        (500, 0)
     );
     for (section, why) in [
         (

@@ -15,6 +15,7 @@ fn plain(name: &str, mx: &[&str], aliases: &[&str]) -> Group {
         aliases: aliases.iter().map(|s| s.to_string()).collect(),
         relay: None,
         patterns: Default::default(),
+        flow: Default::default(),
     }
 }
 
