@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use galerne_core::mx::{self, HostAnswer, MxAnswer, MxRecord, MxRefusal, Own};
 
-use crate::{BoxFuture, LookupFailure, MxLookup, Resolver};
+use crate::{BoxFuture, HostAddresses, LookupFailure, MxLookup, Resolver};
 
 /// Hosts whose addresses are looked up at the same time.
 const AT_ONCE: usize = 8;
@@ -21,6 +21,16 @@ pub struct Destination {
     /// All MX names with their preference, in the same order, also those whose address failed: for
     /// finding the group (FLOW-55). Empty for an implicit MX and for an address literal.
     pub names: Vec<(u16, Arc<str>)>,
+    /// The hosts that DNSSEC vouches for, from the domain to the host (RFC 7672 §2.2).
+    pub secure: Vec<SecureHost>,
+}
+
+/// A host to which DANE applies if it has TLSA records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecureHost {
+    pub host: Arc<str>,
+    /// Where its TLSA records may be, best first: the name at the end of secure aliases, its own.
+    pub bases: Vec<String>,
 }
 
 /// Why there is no destination.
@@ -48,15 +58,20 @@ pub async fn find_destination(
         let address =
             literal(domain).ok_or(DestinationFailure::Refused(MxRefusal::NothingUsable))?;
         let host = (0, domain.to_owned(), HostAnswer::Addresses(vec![address]));
-        return judge(vec![host], Vec::new(), own, None);
+        return judge(vec![host], Vec::new(), Vec::new(), own, None);
     }
-    let answer = match resolver.mx(domain).await {
-        Ok(MxLookup::Records(records)) => {
-            let record = |(preference, host)| MxRecord { preference, host };
-            MxAnswer::Records(records.into_iter().map(record).collect())
-        }
-        Ok(MxLookup::NoRecords) => MxAnswer::NoRecords,
-        Ok(MxLookup::NoSuchDomain) | Err(LookupFailure::NoSuchName) => MxAnswer::NoSuchDomain,
+    let (answer, secure) = match resolver.mx(domain).await {
+        Ok(found) => match found.value {
+            MxLookup::Records(records) => {
+                let record = |(preference, host)| MxRecord { preference, host };
+                let records = records.into_iter().map(record).collect();
+                (MxAnswer::Records(records), found.secure)
+            }
+            // Whether the domain itself is secure, its addresses will tell.
+            MxLookup::NoRecords => (MxAnswer::NoRecords, true),
+            MxLookup::NoSuchDomain => (MxAnswer::NoSuchDomain, false),
+        },
+        Err(LookupFailure::NoSuchName) => (MxAnswer::NoSuchDomain, false),
         Err(LookupFailure::Temporary(cause)) => return Err(DestinationFailure::Temporary(cause)),
     };
     let selected =
@@ -68,16 +83,23 @@ pub async fn find_destination(
             .collect(),
         _ => Vec::new(),
     };
-    let (hosts, cause) = look_up(resolver, selected).await;
-    judge(hosts, names, own, cause)
+    let found = look_up(resolver, selected, secure && resolver.dnssec()).await;
+    judge(found.hosts, names, found.secure, own, found.cause)
 }
 
-/// Addresses of all hosts, in their order, and the first temporary failure.
-async fn look_up(
-    resolver: &dyn Resolver,
-    selected: Vec<(u16, String)>,
-) -> (Vec<(u16, String, HostAnswer)>, Option<String>) {
+/// What the look-ups of addresses gave.
+struct Found {
+    /// In their order.
+    hosts: Vec<(u16, String, HostAnswer)>,
+    secure: Vec<SecureHost>,
+    /// The first temporary failure.
+    cause: Option<String>,
+}
+
+/// Addresses of all hosts. `secure`: it is proved that they are the hosts.
+async fn look_up(resolver: &dyn Resolver, selected: Vec<(u16, String)>, secure: bool) -> Found {
     let mut hosts = Vec::with_capacity(selected.len());
+    let mut proved = Vec::new();
     let mut cause = None;
     for some in selected.chunks(AT_ONCE) {
         let lookups = some
@@ -86,7 +108,13 @@ async fn look_up(
             .collect();
         for ((preference, host), answer) in some.iter().zip(together(lookups).await) {
             let answer = match answer {
-                Ok(addresses) => HostAnswer::Addresses(addresses),
+                Ok(found) => {
+                    if secure && let Some(bases) = bases(resolver, host, &found).await {
+                        let host = host.as_str().into();
+                        proved.push(SecureHost { host, bases });
+                    }
+                    HostAnswer::Addresses(found.addresses)
+                }
                 Err(LookupFailure::NoSuchName) => HostAnswer::Addresses(Vec::new()),
                 Err(LookupFailure::Temporary(why)) => {
                     cause.get_or_insert(why);
@@ -96,12 +124,31 @@ async fn look_up(
             hosts.push((*preference, host.clone(), answer));
         }
     }
-    (hosts, cause)
+    Found {
+        hosts,
+        secure: proved,
+        cause,
+    }
+}
+
+/// Where the TLSA records of a host may be; `None`: nowhere, its addresses are not secure
+/// (RFC 7672 §2.2.2).
+async fn bases(resolver: &dyn Resolver, host: &str, found: &HostAddresses) -> Option<Vec<String>> {
+    match (&found.canonical, found.secure) {
+        (None, true) => Some(vec![host.to_owned()]),
+        (Some(canonical), true) => Some(vec![canonical.clone(), host.to_owned()]),
+        // An alias that is secure itself, into a zone that is not.
+        (Some(_), false) if matches!(resolver.is_secure_alias(host).await, Ok(true)) => {
+            Some(vec![host.to_owned()])
+        }
+        _ => None,
+    }
 }
 
 fn judge(
     hosts: Vec<(u16, String, HostAnswer)>,
     names: Vec<(u16, Arc<str>)>,
+    secure: Vec<SecureHost>,
     own: Own<'_>,
     cause: Option<String>,
 ) -> Result<Destination, DestinationFailure> {
@@ -111,6 +158,7 @@ fn judge(
             Ok(Destination {
                 hosts: found.into_iter().map(host).collect(),
                 names,
+                secure,
             })
         }
         Err(MxRefusal::TemporaryFailure) => Err(DestinationFailure::Temporary(
@@ -149,7 +197,7 @@ pub async fn host_addresses(
 ) -> Result<Vec<IpAddr>, LookupFailure> {
     match literal(host) {
         Some(address) => Ok(vec![address]),
-        None => resolver.addresses(host).await,
+        None => Ok(resolver.addresses(host).await?.addresses),
     }
 }
 
@@ -172,13 +220,25 @@ fn literal(host: &str) -> Option<IpAddr> {
 /// One answer out of those for AAAA and A: what is known is used, and "none" is believed only if
 /// both families say so.
 pub(crate) fn both_families(
-    six: Result<Vec<IpAddr>, LookupFailure>,
-    four: Result<Vec<IpAddr>, LookupFailure>,
-) -> Result<Vec<IpAddr>, LookupFailure> {
+    six: Result<HostAddresses, LookupFailure>,
+    four: Result<HostAddresses, LookupFailure>,
+) -> Result<HostAddresses, LookupFailure> {
     use LookupFailure::{NoSuchName, Temporary};
     match (six, four) {
-        (Ok(six), Ok(four)) => Ok([six, four].concat()),
-        (Ok(known), Err(Temporary(_))) | (Err(Temporary(_)), Ok(known)) if !known.is_empty() => {
+        (Ok(six), Ok(four)) => Ok(HostAddresses {
+            // A family without addresses proves nothing, and takes nothing away.
+            secure: match (six.addresses.is_empty(), four.addresses.is_empty()) {
+                (false, false) => six.secure && four.secure,
+                (false, true) => six.secure,
+                (true, false) => four.secure,
+                (true, true) => false,
+            },
+            canonical: six.canonical.or(four.canonical),
+            addresses: [six.addresses, four.addresses].concat(),
+        }),
+        (Ok(known), Err(Temporary(_))) | (Err(Temporary(_)), Ok(known))
+            if !known.addresses.is_empty() =>
+        {
             Ok(known)
         }
         (Err(Temporary(cause)), _) | (_, Err(Temporary(cause))) => Err(Temporary(cause)),

@@ -2,22 +2,32 @@
 //!
 //! It asks the name servers it is given (or the system's) by UDP, and by TCP where an answer is
 //! truncated. Answers are kept for their TTL, in a bounded cache; TTL 0 is not kept.
+//!
+//! Whether an answer is secure is told by the name server's AD bit, or found out here
+//! (`[dns]dnssec`). An answer that does not validate is none: a temporary failure.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
+use galerne_core::settings::{Dns, Dnssec};
 use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::dnssec::{Proof, TrustAnchors};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use hickory_resolver::{Resolver as Hickory, system_conf};
 
 use crate::destination::both_families;
-use crate::{BoxFuture, LookupFailure, MxLookup, Resolver, normal};
+use crate::provider::Provider;
+use crate::{
+    BoxFuture, HostAddresses, LookupFailure, MxLookup, Proved, Resolver, TlsaRecord, normal,
+};
 
 /// Answers kept.
 const CACHE_ENTRIES: u64 = 32_768;
@@ -32,30 +42,45 @@ const MAX_ALIASES: usize = 8;
 
 /// Asks real name servers. Made once, inside a tokio runtime; lookups may run in any task.
 pub struct HickoryResolver {
-    inner: TokioResolver,
+    inner: Hickory<Provider>,
+    dnssec: Dnssec,
     /// Bound of a whole lookup.
     deadline: Duration,
 }
 
 impl HickoryResolver {
-    /// A resolver that asks only `resolvers` (IF-9), or the system's if there is none.
-    /// `timeout` bounds one try; `None`: 5 s, or what the system's configuration says.
+    /// A resolver that asks only the name servers of `settings` (IF-9), or the system's if there
+    /// is none. The timeout bounds one try; `None`: 5 s, or what the system's configuration says.
     ///
     /// # Errors
-    /// The system's configuration cannot be read; with the cause in words.
-    pub fn new(resolvers: &[SocketAddr], timeout: Option<Duration>) -> Result<Self, String> {
-        let provider = TokioRuntimeProvider::default();
-        let mut builder = if resolvers.is_empty() {
-            TokioResolver::builder(provider).map_err(|e| format!("system resolver: {e}"))?
+    /// The system's configuration or the trust anchor cannot be read; with the cause in words.
+    pub fn new(settings: &Dns) -> Result<Self, String> {
+        let (config, options) = if settings.resolvers.is_empty() {
+            system_conf::read_system_conf().map_err(|e| format!("system resolver: {e}"))?
         } else {
-            let servers = resolvers.iter().copied().map(server).collect();
-            let config = ResolverConfig::from_name_servers(servers);
-            let mut builder = TokioResolver::builder_with_config(config, provider);
-            builder.options_mut().use_hosts_file = ResolveHosts::Never;
-            builder
+            let servers = settings.resolvers.iter().copied().map(server).collect();
+            let mut options = ResolverOpts::default();
+            options.use_hosts_file = ResolveHosts::Never;
+            (ResolverConfig::from_name_servers(servers), options)
         };
+        let nearby = |server: &NameServerConfig| server.ip.is_loopback();
+        let dnssec = settings
+            .dnssec
+            .unwrap_or(match config.name_servers().iter().all(nearby) {
+                true => Dnssec::TrustAd,
+                false => Dnssec::Off,
+            });
+        let provider = Provider {
+            inner: TokioRuntimeProvider::default(),
+            ask: dnssec == Dnssec::TrustAd,
+        };
+        let mut builder = Hickory::builder_with_config(config, provider).with_options(options);
+        if dnssec == Dnssec::Validate {
+            // Not by the option of that name, which hickory-resolver 0.26 ignores.
+            builder = builder.with_trust_anchor(Arc::new(trust_anchors(settings)?));
+        }
         let options = builder.options_mut();
-        set(options, timeout);
+        set(options, settings.timeout);
         // Each try may go to two servers, by UDP and then TCP.
         let tries = u32::try_from(options.attempts)
             .unwrap_or(2)
@@ -66,7 +91,11 @@ impl HickoryResolver {
             .saturating_mul(4)
             .min(LONGEST_LOOKUP);
         let inner = builder.build().map_err(|e| format!("resolver: {e}"))?;
-        Ok(HickoryResolver { inner, deadline })
+        Ok(HickoryResolver {
+            inner,
+            dnssec,
+            deadline,
+        })
     }
 
     async fn ask(&self, name: &str, kind: RecordType) -> Result<Lookup, Unanswered> {
@@ -79,19 +108,43 @@ impl HickoryResolver {
         }
     }
 
-    /// The data of the records of one type; empty is a believed NODATA.
-    async fn records(&self, name: &str, kind: RecordType) -> Result<Vec<RData>, LookupFailure> {
+    /// The records of one type; none is a believed NODATA.
+    async fn records(&self, name: &str, kind: RecordType) -> Result<Heard, LookupFailure> {
         let temporary = |cause: String| LookupFailure::Temporary(format!("{kind} {name}: {cause}"));
         match self.ask(name, kind).await {
-            Ok(lookup) => Ok(answers(&lookup, kind)),
+            Ok(lookup) => Ok(self.heard(&lookup, name, kind)),
             Err(Unanswered::NoSuchName) => Err(LookupFailure::NoSuchName),
             Err(Unanswered::Temporary(cause)) => Err(temporary(cause)),
-            Err(Unanswered::NoData { proved: true }) => Ok(Vec::new()),
+            Err(Unanswered::NoData { proved: true }) => Ok(Heard::default()),
             Err(Unanswered::NoData { proved: false }) => self
                 .check_aliases(name)
                 .await
-                .map(|()| Vec::new())
+                .map(|()| Heard::default())
                 .map_err(temporary),
+        }
+    }
+
+    /// The answer with its aliases, and whether all of them are secure.
+    fn heard(&self, lookup: &Lookup, asked: &str, kind: RecordType) -> Heard {
+        let asked = full_name(asked);
+        let (aliases, records, whole) = answers(lookup, asked.as_ref(), kind);
+        let secure = match self.dnssec {
+            Dnssec::Off => false,
+            // The bit is about one answer. Where the aliases took several, it is not about all.
+            Dnssec::TrustAd => {
+                lookup.message().metadata.authentic_data
+                    && asked.as_ref() == Some(lookup.query().name())
+            }
+            Dnssec::Validate => aliases.iter().chain(&records).all(|r| r.proof.is_secure()),
+        };
+        let end = aliases.last().and_then(|alias| match &alias.data {
+            RData::CNAME(target) => Some(normal(&target.to_ascii())),
+            _ => None,
+        });
+        Heard {
+            secure: secure && whole && !records.is_empty(),
+            data: records.iter().map(|record| record.data.clone()).collect(),
+            canonical: end,
         }
     }
 
@@ -118,32 +171,113 @@ impl HickoryResolver {
 }
 
 impl Resolver for HickoryResolver {
-    fn mx<'a>(&'a self, domain: &'a str) -> BoxFuture<'a, Result<MxLookup, LookupFailure>> {
+    fn mx<'a>(&'a self, domain: &'a str) -> BoxFuture<'a, Result<Proved<MxLookup>, LookupFailure>> {
+        let proved = |value, secure| Ok(Proved { value, secure });
         Box::pin(async move {
-            let records = match self.records(domain, RecordType::MX).await {
-                Err(LookupFailure::NoSuchName) => return Ok(MxLookup::NoSuchDomain),
+            let heard = match self.records(domain, RecordType::MX).await {
+                Err(LookupFailure::NoSuchName) => return proved(MxLookup::NoSuchDomain, false),
                 other => other?,
             };
-            if records.is_empty() {
-                return Ok(MxLookup::NoRecords);
+            if heard.data.is_empty() {
+                return proved(MxLookup::NoRecords, false);
             }
-            let hosts = records.into_iter().filter_map(|data| match data {
+            let hosts = heard.data.into_iter().filter_map(|data| match data {
                 RData::MX(mx) if mx.exchange.is_root() => Some((mx.preference, ".".to_owned())),
                 RData::MX(mx) => Some((mx.preference, normal(&mx.exchange.to_ascii()))),
                 _ => None,
             });
-            Ok(MxLookup::Records(hosts.collect()))
+            proved(MxLookup::Records(hosts.collect()), heard.secure)
         })
     }
 
-    fn addresses<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, LookupFailure>> {
+    fn addresses<'a>(
+        &'a self,
+        host: &'a str,
+    ) -> BoxFuture<'a, Result<HostAddresses, LookupFailure>> {
+        let found = |heard: Heard| HostAddresses {
+            addresses: heard.data.iter().filter_map(RData::ip_addr).collect(),
+            secure: heard.secure,
+            canonical: heard.canonical,
+        };
         Box::pin(async move {
             let six = self.records(host, RecordType::AAAA);
             let four = self.records(host, RecordType::A);
             let (six, four) = tokio::join!(six, four);
-            both_families(six.map(addresses), four.map(addresses))
+            both_families(six.map(found), four.map(found))
         })
     }
+
+    fn txt<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<Vec<u8>>, LookupFailure>> {
+        Box::pin(async move {
+            let text = |data| match data {
+                RData::TXT(text) => Some(text.txt_data.concat()),
+                _ => None,
+            };
+            let heard = self.records(name, RecordType::TXT).await?;
+            Ok(heard.data.into_iter().filter_map(text).collect())
+        })
+    }
+
+    fn tlsa<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Proved<Vec<TlsaRecord>>, LookupFailure>> {
+        Box::pin(async move {
+            let record = |data| match data {
+                RData::TLSA(tlsa) => Some(TlsaRecord {
+                    usage: tlsa.cert_usage.into(),
+                    selector: tlsa.selector.into(),
+                    matching: tlsa.matching.into(),
+                    data: tlsa.cert_data,
+                }),
+                _ => None,
+            };
+            let heard = self.records(name, RecordType::TLSA).await?;
+            Ok(Proved {
+                value: heard.data.into_iter().filter_map(record).collect(),
+                secure: heard.secure,
+            })
+        })
+    }
+
+    fn is_secure_alias<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, LookupFailure>> {
+        Box::pin(async move {
+            let heard = self.records(name, RecordType::CNAME).await?;
+            Ok(heard.secure)
+        })
+    }
+
+    fn dnssec(&self) -> bool {
+        self.dnssec != Dnssec::Off
+    }
+}
+
+/// What an answer says.
+#[derive(Default)]
+struct Heard {
+    data: Vec<RData>,
+    secure: bool,
+    canonical: Option<String>,
+}
+
+/// Whether a file of trust anchors can be used.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_trust_anchor(file: &Path) -> Result<(), String> {
+    let anchors = TrustAnchors::from_file(file).map_err(|e| format!("{}: {e}", file.display()))?;
+    match anchors.is_empty() {
+        true => Err(format!("{}: no DNSKEY record in it", file.display())),
+        false => Ok(()),
+    }
+}
+
+fn trust_anchors(settings: &Dns) -> Result<TrustAnchors, String> {
+    let Some(file) = &settings.trustanchor else {
+        return Ok(TrustAnchors::default());
+    };
+    check_trust_anchor(file)?;
+    TrustAnchors::from_file(file).map_err(|e| format!("{}: {e}", file.display()))
 }
 
 /// Why hickory gave no records.
@@ -169,6 +303,19 @@ fn unanswered(error: NetError) -> Unanswered {
             },
             code => Unanswered::Temporary(code.to_string()),
         },
+        // Proved as far as it goes: the zone is not signed, or says too little.
+        NetError::Dns(DnsError::Nsec {
+            response,
+            proof: Proof::Insecure,
+            ..
+        }) => match response.response_code {
+            ResponseCode::NXDomain => Unanswered::NoSuchName,
+            ResponseCode::NoError => Unanswered::NoData { proved: true },
+            code => Unanswered::Temporary(code.to_string()),
+        },
+        NetError::Dns(DnsError::Nsec { .. } | DnsError::DnssecBogus) => {
+            Unanswered::Temporary("the answer does not validate (DNSSEC)".to_owned())
+        }
         NetError::Dns(DnsError::ResponseCode(code)) => Unanswered::Temporary(code.to_string()),
         NetError::Timeout => Unanswered::Temporary("timed out".to_owned()),
         other => Unanswered::Temporary(other.to_string()),
@@ -194,6 +341,8 @@ fn set(options: &mut ResolverOpts, timeout: Option<Duration>) {
     // A forged answer must also guess the case of the name.
     options.case_randomization = true;
     options.edns0 = true;
+    // The name at the end of aliases is one that DANE asks for.
+    options.preserve_intermediates = true;
 }
 
 /// The name as a full one, so that no search list applies. `None`: it can be no name.
@@ -207,31 +356,50 @@ fn full_name(name: &str) -> Option<Name> {
     Some(full)
 }
 
-/// The records of the type asked for, at the name asked for or at the end of its aliases. Whatever
-/// else a server puts into its answer is not believed.
-fn answers(lookup: &Lookup, kind: RecordType) -> Vec<RData> {
-    let records = lookup.answers();
-    let mut names = vec![lookup.query().name()];
+/// The aliases on the way, and the records of the type asked for at the name asked for or at the
+/// end of them. Whatever else a server puts into its answer is not believed. Not `whole`: the way
+/// from the name asked for is not all there.
+fn answers<'a>(
+    lookup: &'a Lookup,
+    asked: Option<&'a Name>,
+    kind: RecordType,
+) -> (Vec<&'a Record>, Vec<&'a Record>, bool) {
+    if let Some(asked) = asked {
+        let (aliases, records) = walk(lookup.answers(), asked, kind);
+        if !records.is_empty() {
+            return (aliases, records, true);
+        }
+    }
+    let (aliases, records) = walk(lookup.answers(), lookup.query().name(), kind);
+    (aliases, records, false)
+}
+
+fn walk<'a>(
+    records: &'a [Record],
+    from: &'a Name,
+    kind: RecordType,
+) -> (Vec<&'a Record>, Vec<&'a Record>) {
+    let mut names = vec![from];
+    let mut aliases = Vec::new();
     let mut known = 0;
     while known < names.len() && names.len() <= records.len() {
         let at = names[known];
         known += 1;
         let alias =
             |record: &&Record| record.name == *at && record.record_type() == RecordType::CNAME;
-        if let Some(RData::CNAME(target)) = records.iter().find(alias).map(|r| &r.data)
+        if kind != RecordType::CNAME
+            && let Some(record) = records.iter().find(alias)
+            && let RData::CNAME(target) = &record.data
             && !names.contains(&&target.0)
         {
             names.push(&target.0);
+            aliases.push(record);
         }
     }
     let wanted = records
         .iter()
         .filter(|r| r.record_type() == kind && names.contains(&&r.name));
-    wanted.map(|r| r.data.clone()).collect()
-}
-
-fn addresses(records: Vec<RData>) -> Vec<IpAddr> {
-    records.iter().filter_map(RData::ip_addr).collect()
+    (aliases, wanted.collect())
 }
 
 #[cfg(test)]
@@ -241,7 +409,7 @@ mod tests {
     #[tokio::test]
     async fn if_9_without_a_resolver_the_systems_configuration_is_read() {
         let system = hickory_resolver::system_conf::read_system_conf();
-        let ours = HickoryResolver::new(&[], None);
+        let ours = HickoryResolver::new(&Dns::default());
         match (system, ours) {
             (Ok((_, options)), Ok(ours)) => {
                 assert_eq!(ours.inner.options().timeout, options.timeout)

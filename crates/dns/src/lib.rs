@@ -7,23 +7,64 @@
 
 mod destination;
 mod hickory;
+mod provider;
 pub mod zone;
 
 use std::fmt;
 use std::net::IpAddr;
 
-pub use destination::{Destination, DestinationFailure, find_destination, host_addresses};
+pub use destination::{
+    Destination, DestinationFailure, SecureHost, find_destination, host_addresses,
+};
 pub use galerne_core::ports::BoxFuture;
-pub use hickory::HickoryResolver;
+pub use galerne_core::tls_policy::tlsa::TlsaRecord;
+pub use hickory::{HickoryResolver, check_trust_anchor};
 pub use zone::ZoneResolver;
 
 /// Asks for the records that mail needs.
 pub trait Resolver: Send + Sync {
     /// The MX records of a domain, aliases followed.
-    fn mx<'a>(&'a self, domain: &'a str) -> BoxFuture<'a, Result<MxLookup, LookupFailure>>;
+    fn mx<'a>(&'a self, domain: &'a str) -> BoxFuture<'a, Result<Proved<MxLookup>, LookupFailure>>;
 
-    /// The IPv6 and IPv4 addresses of a host, aliases followed. Empty: the name exists without any.
-    fn addresses<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, LookupFailure>>;
+    /// The IPv6 and IPv4 addresses of a host, aliases followed.
+    fn addresses<'a>(
+        &'a self,
+        host: &'a str,
+    ) -> BoxFuture<'a, Result<HostAddresses, LookupFailure>>;
+
+    /// The TXT records at a name, the strings of each joined. Empty: the name has none.
+    fn txt<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<Vec<u8>>, LookupFailure>>;
+
+    /// The TLSA records at a name, aliases followed. Empty: the name has none.
+    fn tlsa<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Proved<Vec<TlsaRecord>>, LookupFailure>>;
+
+    /// Whether the name is an alias, and DNSSEC proves that; where it leads says nothing.
+    fn is_secure_alias<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, LookupFailure>>;
+
+    /// Whether an answer can be secure at all (`[dns]dnssec`).
+    fn dnssec(&self) -> bool;
+}
+
+/// An answer, and whether DNSSEC proves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proved<T> {
+    pub value: T,
+    /// Signed all the way from a trust anchor, aliases included. What is not there is never secure.
+    pub secure: bool,
+}
+
+/// The addresses of a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostAddresses {
+    /// Empty: the name exists without any.
+    pub addresses: Vec<IpAddr>,
+    /// DNSSEC proves them, and the aliases that lead to them.
+    pub secure: bool,
+    /// The name at the end of the aliases, if the host is one; lower case.
+    pub canonical: Option<String>,
 }
 
 /// What a name server says about the MX of a domain.

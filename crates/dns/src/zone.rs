@@ -13,17 +13,23 @@
 //! ill2.example.        SERVFAIL MX
 //! mute.example.        SILENT
 //! bare.example.        EXISTS
+//! example.net.         SECURE
+//! _25._tcp.mx.example. TLSA     3 1 1 8cb0fc6c…
 //! ```
 //!
 //! `SERVFAIL` and `SILENT` (no answer at all) hold for every type, or for those named. `EXISTS`
-//! makes a name that has no records. Names are compared without case; `;` and `#` begin comments.
+//! makes a name that has no records. `SECURE` says that DNSSEC proves what stands at the name and
+//! below it, for the resolver without sockets. Names are compared without case; `;` and `#` begin
+//! comments outside quotes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{PoisonError, RwLock};
 
-use crate::{BoxFuture, LookupFailure, MxLookup, Resolver, normal};
+use crate::{
+    BoxFuture, HostAddresses, LookupFailure, MxLookup, Proved, Resolver, TlsaRecord, normal,
+};
 
 /// TTL of a line that names none, in seconds.
 const DEFAULT_TTL: u32 = 300;
@@ -34,6 +40,7 @@ const MAX_ALIASES: usize = 8;
 #[derive(Clone, Debug, Default)]
 pub struct Zone {
     names: BTreeMap<String, Node>,
+    secure: BTreeSet<String>,
 }
 
 /// What stands at one name.
@@ -61,6 +68,7 @@ pub enum Data {
     Aaaa(Ipv6Addr),
     Cname(String),
     Txt(String),
+    Tlsa(TlsaRecord),
 }
 
 /// The type asked for.
@@ -71,6 +79,7 @@ pub enum Kind {
     Aaaa,
     Cname,
     Txt,
+    Tlsa,
     Other,
 }
 
@@ -110,17 +119,19 @@ impl Data {
             Data::Aaaa(_) => Kind::Aaaa,
             Data::Cname(_) => Kind::Cname,
             Data::Txt(_) => Kind::Txt,
+            Data::Tlsa(_) => Kind::Tlsa,
         }
     }
 }
 
 impl Kind {
-    const ALL: [Kind; 6] = [
+    const ALL: [Kind; 7] = [
         Kind::Mx,
         Kind::A,
         Kind::Aaaa,
         Kind::Cname,
         Kind::Txt,
+        Kind::Tlsa,
         Kind::Other,
     ];
 
@@ -131,6 +142,7 @@ impl Kind {
             "AAAA" => Kind::Aaaa,
             "CNAME" => Kind::Cname,
             "TXT" => Kind::Txt,
+            "TLSA" => Kind::Tlsa,
             _ => return None,
         })
     }
@@ -141,7 +153,7 @@ impl Zone {
     pub fn parse(text: &str) -> Result<Zone, ZoneError> {
         let mut zone = Zone::default();
         for (index, line) in text.lines().enumerate() {
-            let line = line.split([';', '#']).next().unwrap_or("").trim();
+            let line = without_comment(line).trim();
             if !line.is_empty() {
                 let failed = |problem| ZoneError {
                     line: index + 1,
@@ -165,6 +177,10 @@ impl Zone {
         };
         let kind = words.next().ok_or("no type")?.to_ascii_uppercase();
         let rest: Vec<&str> = words.collect();
+        if kind == "SECURE" {
+            self.secure.insert(owner);
+            return Ok(());
+        }
         let node = self.names.entry(owner.clone()).or_default();
         match kind.as_str() {
             "EXISTS" => return Ok(()),
@@ -175,6 +191,19 @@ impl Zone {
         let data = data(&kind, &rest)?;
         node.records.push(ZoneRecord { owner, ttl, data });
         Ok(())
+    }
+
+    /// Whether the name is at or below one that `SECURE` names.
+    fn is_secure(&self, name: &str) -> bool {
+        let name = normal(name);
+        let mut at = Some(name.as_str());
+        while let Some(name) = at {
+            if self.secure.contains(name) {
+                return true;
+            }
+            at = name.split_once('.').map(|(_, parent)| parent);
+        }
+        false
     }
 
     /// Answers one question, following aliases inside the zone.
@@ -220,6 +249,16 @@ impl Zone {
     }
 }
 
+/// A line up to its comment.
+fn without_comment(line: &str) -> &str {
+    let mut quoted = false;
+    let end = line.find(|c| {
+        quoted ^= c == '"';
+        !quoted && matches!(c, ';' | '#')
+    });
+    end.and_then(|end| line.get(..end)).unwrap_or(line)
+}
+
 fn kinds(words: &[&str]) -> Result<Vec<Kind>, String> {
     if words.is_empty() {
         return Ok(Kind::ALL.to_vec());
@@ -241,9 +280,25 @@ fn data(kind: &str, words: &[&str]) -> Result<Data, String> {
         ("AAAA", [address]) => Data::Aaaa(address.parse().map_err(|_| bad())?),
         ("CNAME", [target]) => Data::Cname(normal(target)),
         ("TXT", words) => Data::Txt(words.join(" ").trim_matches('"').to_owned()),
-        ("MX" | "A" | "AAAA" | "CNAME" | "NULLMX", _) => return Err(bad()),
+        ("TLSA", [usage, selector, matching, hex @ ..]) => {
+            let number = |word: &str| word.parse().map_err(|_| bad());
+            Data::Tlsa(TlsaRecord {
+                usage: number(usage)?,
+                selector: number(selector)?,
+                matching: number(matching)?,
+                data: octets(&hex.concat()).ok_or_else(bad)?,
+            })
+        }
+        ("MX" | "A" | "AAAA" | "CNAME" | "NULLMX" | "TLSA", _) => return Err(bad()),
         _ => return Err(format!("unknown type {kind}")),
     })
+}
+
+fn octets(hex: &str) -> Option<Vec<u8>> {
+    let pairs = (0..hex.len()).step_by(2);
+    pairs
+        .map(|at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok())
+        .collect()
 }
 
 /// Answers from a text zone, without any socket.
@@ -267,12 +322,9 @@ impl ZoneResolver {
         Ok(())
     }
 
-    fn ask(&self, name: &str, kind: Kind) -> Result<Vec<Data>, LookupFailure> {
-        let answer = self
-            .zone
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .answer(name, kind);
+    fn ask(&self, name: &str, kind: Kind) -> Result<Heard, LookupFailure> {
+        let zone = self.zone.read().unwrap_or_else(PoisonError::into_inner);
+        let answer = zone.answer(name, kind);
         let temporary = |cause: &str| LookupFailure::Temporary(format!("{name}: {cause}"));
         match answer {
             ZoneAnswer::NoSuchName(_) => Err(LookupFailure::NoSuchName),
@@ -283,13 +335,27 @@ impl ZoneResolver {
             {
                 Err(temporary("CNAME loop"))
             }
-            ZoneAnswer::Found(records) => Ok(records
-                .into_iter()
-                .map(|r| r.data)
-                .filter(|d| d.kind() == kind)
-                .collect()),
+            ZoneAnswer::Found(records) => Ok(Heard {
+                secure: !records.is_empty() && records.iter().all(|r| zone.is_secure(&r.owner)),
+                canonical: records.iter().rev().find_map(|r| match &r.data {
+                    Data::Cname(target) => Some(target.clone()),
+                    _ => None,
+                }),
+                data: records
+                    .into_iter()
+                    .map(|r| r.data)
+                    .filter(|d| d.kind() == kind)
+                    .collect(),
+            }),
         }
     }
+}
+
+/// What the zone says to one question.
+struct Heard {
+    data: Vec<Data>,
+    secure: bool,
+    canonical: Option<String>,
 }
 
 fn is_alias(record: &ZoneRecord) -> bool {
@@ -297,29 +363,82 @@ fn is_alias(record: &ZoneRecord) -> bool {
 }
 
 impl Resolver for ZoneResolver {
-    fn mx<'a>(&'a self, domain: &'a str) -> BoxFuture<'a, Result<MxLookup, LookupFailure>> {
+    fn mx<'a>(&'a self, domain: &'a str) -> BoxFuture<'a, Result<Proved<MxLookup>, LookupFailure>> {
+        let proved = |value, secure| Ok(Proved { value, secure });
         Box::pin(async move {
-            let records = match self.ask(domain, Kind::Mx) {
-                Err(LookupFailure::NoSuchName) => return Ok(MxLookup::NoSuchDomain),
+            let heard = match self.ask(domain, Kind::Mx) {
+                Err(LookupFailure::NoSuchName) => return proved(MxLookup::NoSuchDomain, false),
                 other => other?,
             };
-            if records.is_empty() {
-                return Ok(MxLookup::NoRecords);
+            if heard.data.is_empty() {
+                return proved(MxLookup::NoRecords, false);
             }
-            let hosts = records.into_iter().filter_map(|data| match data {
+            let hosts = heard.data.into_iter().filter_map(|data| match data {
                 Data::Mx(preference, host) if host.is_empty() => Some((preference, ".".to_owned())),
                 Data::Mx(preference, host) => Some((preference, host)),
                 _ => None,
             });
-            Ok(MxLookup::Records(hosts.collect()))
+            proved(MxLookup::Records(hosts.collect()), heard.secure)
         })
     }
 
-    fn addresses<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, LookupFailure>> {
+    fn addresses<'a>(
+        &'a self,
+        host: &'a str,
+    ) -> BoxFuture<'a, Result<HostAddresses, LookupFailure>> {
+        let found = |heard: Heard| HostAddresses {
+            addresses: addresses(heard.data),
+            secure: heard.secure,
+            canonical: heard.canonical,
+        };
         Box::pin(async move {
             let (six, four) = (self.ask(host, Kind::Aaaa), self.ask(host, Kind::A));
-            crate::destination::both_families(six.map(addresses), four.map(addresses))
+            crate::destination::both_families(six.map(found), four.map(found))
         })
+    }
+
+    fn txt<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<Vec<u8>>, LookupFailure>> {
+        Box::pin(async move {
+            let text = |data| match data {
+                Data::Txt(text) => Some(text.into_bytes()),
+                _ => None,
+            };
+            let heard = self.ask(name, Kind::Txt)?;
+            Ok(heard.data.into_iter().filter_map(text).collect())
+        })
+    }
+
+    fn tlsa<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Proved<Vec<TlsaRecord>>, LookupFailure>> {
+        Box::pin(async move {
+            let record = |data| match data {
+                Data::Tlsa(record) => Some(record),
+                _ => None,
+            };
+            let heard = self.ask(name, Kind::Tlsa)?;
+            Ok(Proved {
+                value: heard.data.into_iter().filter_map(record).collect(),
+                secure: heard.secure,
+            })
+        })
+    }
+
+    fn is_secure_alias<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, LookupFailure>> {
+        Box::pin(async move {
+            let zone = self.zone.read().unwrap_or_else(PoisonError::into_inner);
+            let alias = zone
+                .names
+                .get(&normal(name))
+                .is_some_and(|node| node.records.iter().any(is_alias));
+            Ok(alias && zone.is_secure(name))
+        })
+    }
+
+    fn dnssec(&self) -> bool {
+        let zone = self.zone.read().unwrap_or_else(PoisonError::into_inner);
+        !zone.secure.is_empty()
     }
 }
 

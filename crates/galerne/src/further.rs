@@ -8,6 +8,7 @@ use galerne_config::document::{Document, same};
 use galerne_config::load::MAIN_FILE;
 use galerne_config::{Finding, Level};
 use galerne_core::settings::Settings;
+use galerne_dns::check_trust_anchor;
 use galerne_inbound::certificates;
 use galerne_outbound::ClientTls;
 
@@ -27,6 +28,11 @@ pub fn findings(root: &Path, settings: &Settings) -> Vec<Finding> {
         && let Err(why) = ClientTls::new(Some(file))
     {
         findings.push(main_file(root, Level::Error, "rfmta", "cafile", why));
+    }
+    if let Some(file) = &settings.dns.trustanchor
+        && let Err(why) = check_trust_anchor(file)
+    {
+        findings.push(main_file(root, Level::Error, "dns", "trustanchor", why));
     }
     if let Some(runas) = &settings.runas {
         let (level, why) = match privileges::identity(runas) {

@@ -326,10 +326,7 @@ fn ensure_lists(lists: &ListStore, settings: &Settings) -> Result<(), String> {
 fn edge(settings: &Settings, options: &HouseOptions) -> Result<Edge, String> {
     let resolver = match &options.resolver {
         Some(resolver) => resolver.clone(),
-        None => Arc::new(HickoryResolver::new(
-            &settings.dns.resolvers,
-            settings.dns.timeout,
-        )?) as Arc<dyn Resolver>,
+        None => Arc::new(HickoryResolver::new(&settings.dns)?) as Arc<dyn Resolver>,
     };
     Ok(Edge {
         resolver,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use galerne_dns::zone::{Data, Kind, Zone, ZoneAnswer, ZoneError, ZoneRecord};
 use hickory_proto::op::{Edns, Message, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, SOA, TXT};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, SOA, TLSA, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -277,6 +277,7 @@ fn kind(asked: RecordType) -> Kind {
         RecordType::AAAA => Kind::Aaaa,
         RecordType::CNAME => Kind::Cname,
         RecordType::TXT => Kind::Txt,
+        RecordType::TLSA => Kind::Tlsa,
         _ => Kind::Other,
     }
 }
@@ -336,6 +337,12 @@ fn message_record(record: ZoneRecord) -> Option<Record> {
         Data::Aaaa(address) => RData::AAAA(AAAA(address)),
         Data::Cname(target) => RData::CNAME(CNAME(name(&target)?)),
         Data::Txt(text) => RData::TXT(TXT::new(vec![text])),
+        Data::Tlsa(record) => RData::TLSA(TLSA::new(
+            record.usage.into(),
+            record.selector.into(),
+            record.matching.into(),
+            record.data,
+        )),
     };
     Some(Record::from_rdata(name(&record.owner)?, record.ttl, data))
 }

@@ -225,8 +225,12 @@ async fn route_38_an_address_is_used_directly_and_a_name_by_a_and_aaaa_not_mx() 
 
 #[test]
 fn t_62_no_address_is_believed_only_if_both_families_say_so() {
-    let one = || Ok(vec![IpAddr::from([192, 0, 2, 1])]);
-    let none = || Ok(Vec::new());
+    let found = |addresses| HostAddresses {
+        addresses,
+        ..HostAddresses::default()
+    };
+    let one = || Ok(found(vec![IpAddr::from([192, 0, 2, 1])]));
+    let none = || Ok(found(Vec::new()));
     let failed = || Err(LookupFailure::Temporary("timed out".to_owned()));
     assert_eq!(both_families(failed(), one()), one());
     assert_eq!(both_families(one(), failed()), one());
@@ -239,4 +243,53 @@ fn t_62_no_address_is_believed_only_if_both_families_say_so() {
         both_families(none(), Err(LookupFailure::NoSuchName)),
         none()
     );
+}
+
+/// `host: base base` of the hosts that DNSSEC vouches for.
+async fn secure(zone: &str) -> Vec<String> {
+    let found = find(zone, "example.org").await.expect("a destination");
+    let hosts = found.secure.iter();
+    hosts
+        .map(|s| format!("{}: {}", s.host, s.bases.join(" ")))
+        .collect()
+}
+
+const TWO: &str = "example.org. MX 10 a.example.org.\nexample.org. MX 20 b.example.net.\n\
+                   a.example.org. A 192.0.2.1\nb.example.net. A 192.0.2.2\n";
+
+#[tokio::test]
+async fn t_16_dane_applies_where_the_domain_and_the_host_are_secure() {
+    assert!(secure(TWO).await.is_empty());
+    assert!(
+        secure(&format!("{TWO}example.net. SECURE"))
+            .await
+            .is_empty(),
+        "who the hosts are is not proved"
+    );
+    let one = format!("{TWO}example.org. SECURE\n");
+    assert_eq!(secure(&one).await, ["a.example.org: a.example.org"]);
+    let both = format!("{one}example.net. SECURE\n");
+    assert_eq!(
+        secure(&both).await,
+        [
+            "a.example.org: a.example.org",
+            "b.example.net: b.example.net"
+        ]
+    );
+    let implicit = "example.org. A 192.0.2.1\nexample.org. SECURE";
+    assert_eq!(secure(implicit).await, ["example.org: example.org"]);
+}
+
+#[tokio::test]
+async fn t_16_an_alias_has_its_records_at_its_end_or_at_its_own_name() {
+    let alias = "example.org. SECURE\nexample.org. MX 10 mx.example.org.\n\
+                 mx.example.org. CNAME real.example.net.\nreal.example.net. A 192.0.2.1\n";
+    assert_eq!(secure(alias).await, ["mx.example.org: mx.example.org"]);
+    let whole = format!("{alias}example.net. SECURE");
+    assert_eq!(
+        secure(&whole).await,
+        ["mx.example.org: real.example.net mx.example.org"]
+    );
+    let other = alias.replace("example.org. SECURE", "example.net. SECURE");
+    assert!(secure(&other).await.is_empty());
 }

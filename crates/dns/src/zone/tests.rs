@@ -50,13 +50,32 @@ async fn t_47_a_cname_is_followed_and_a_loop_ends_as_temporary() {
     let text = "www.example. CNAME mx.example.\nmx.example. A 192.0.2.1\n\
                 x.example. CNAME y.example.\ny.example. CNAME x.example.";
     let resolver = ZoneResolver::new(text).expect("a zone");
-    assert_eq!(
-        resolver.addresses("www.example").await,
-        Ok(vec![[192, 0, 2, 1].into()])
-    );
+    let found = resolver.addresses("www.example").await.expect("addresses");
+    assert_eq!(found.addresses, [IpAddr::from([192, 0, 2, 1])]);
+    assert_eq!(found.canonical.as_deref(), Some("mx.example"));
     let looping = resolver.addresses("x.example").await;
     assert!(
         matches!(looping, Err(LookupFailure::Temporary(_))),
         "{looping:?}"
     );
+}
+
+#[tokio::test]
+async fn txt_keeps_its_semicolons_and_tlsa_its_octets() {
+    let text = "_mta-sts.example.org. TXT \"v=STSv1; id=1;\" ; comment\n\
+                _25._tcp.mx.example.org. TLSA 3 1 1 00ff 7f\nmx.example.org. SECURE";
+    let resolver = ZoneResolver::new(text).expect("a zone");
+    let txt = resolver.txt("_mta-sts.example.org").await;
+    assert_eq!(txt, Ok(vec![b"v=STSv1; id=1;".to_vec()]));
+    let tlsa = resolver
+        .tlsa("_25._tcp.mx.example.org")
+        .await
+        .expect("records");
+    assert_eq!(
+        (tlsa.value[0].usage, &tlsa.value[0].data[..]),
+        (3, &[0, 255, 127][..])
+    );
+    assert!(tlsa.secure, "below a name that is");
+    assert!(Zone::parse("a.example. TLSA 3 1 1 0").is_err());
+    assert!(Zone::parse("a.example. TLSA 3 1 1 0g").is_err());
 }

@@ -80,10 +80,7 @@ fn group(
             format!("{domain} stands in the alias file of @{}", group.name),
         ));
     }
-    let resolver = HickoryResolver::new(
-        &snapshot.settings.dns.resolvers,
-        snapshot.settings.dns.timeout,
-    )?;
+    let resolver = HickoryResolver::new(&snapshot.settings.dns)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use galerne_core::mx::{MxRefusal, Own};
+use galerne_core::settings::Dns;
 use galerne_dns::{
     Destination, DestinationFailure, HickoryResolver, LookupFailure, MxLookup, Resolver,
     find_destination, host_addresses,
@@ -15,7 +16,23 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const IMPATIENCE: Duration = Duration::from_millis(100);
 
 fn resolver(server: &NameServer) -> HickoryResolver {
-    HickoryResolver::new(&[server.address()], Some(PATIENCE)).expect("a resolver")
+    HickoryResolver::new(&settings(&[server.address()], PATIENCE)).expect("a resolver")
+}
+
+fn settings(servers: &[SocketAddr], timeout: Duration) -> Dns {
+    Dns {
+        resolvers: servers.to_vec(),
+        timeout: Some(timeout),
+        ..Dns::default()
+    }
+}
+
+async fn mx(resolver: &HickoryResolver, domain: &str) -> Result<MxLookup, LookupFailure> {
+    resolver.mx(domain).await.map(|found| found.value)
+}
+
+async fn addresses(resolver: &HickoryResolver, host: &str) -> Result<Vec<IpAddr>, LookupFailure> {
+    resolver.addresses(host).await.map(|found| found.addresses)
 }
 
 async fn world(zone: &str) -> (NameServer, HickoryResolver) {
@@ -52,7 +69,7 @@ fn is_temporary<T>(result: &Result<T, LookupFailure>) -> bool {
 #[tokio::test]
 async fn if_9_the_named_server_and_port_are_asked_and_nothing_else() {
     let (server, resolver) = world("galerne-test.example. MX 10 mx.example.").await;
-    let found = resolver.mx("Galerne-Test.example.").await;
+    let found = mx(&resolver, "Galerne-Test.example.").await;
     assert_eq!(
         found,
         Ok(MxLookup::Records(vec![(10, "mx.example".to_owned())]))
@@ -65,7 +82,7 @@ async fn if_9_the_named_server_and_port_are_asked_and_nothing_else() {
 async fn if_9_tcp_is_used_where_udp_is_truncated() {
     let (server, resolver) = world("example.org. MX 10 mx.example.org.").await;
     server.behave(Behaviour::Truncate);
-    let found = resolver.mx("example.org").await;
+    let found = mx(&resolver, "example.org").await;
     assert_eq!(
         found,
         Ok(MxLookup::Records(vec![(10, "mx.example.org".to_owned())]))
@@ -81,8 +98,9 @@ async fn if_9_the_second_server_serves_when_the_first_is_gone() {
     let server = NameServer::start("example.org. MX 10 mx.example.org.")
         .await
         .expect("a server");
-    let resolver = HickoryResolver::new(&[gone, server.address()], Some(Duration::from_secs(1)));
-    let found = resolver.expect("a resolver").mx("example.org").await;
+    let resolver =
+        HickoryResolver::new(&settings(&[gone, server.address()], Duration::from_secs(1)));
+    let found = mx(&resolver.expect("a resolver"), "example.org").await;
     assert_eq!(
         found,
         Ok(MxLookup::Records(vec![(10, "mx.example.org".to_owned())]))
@@ -123,15 +141,15 @@ async fn flow_60_a_destination_over_real_dns() {
 async fn t_47_nxdomain_is_permanent_and_nodata_is_not_nxdomain() {
     let (_server, resolver) = world("bare.example. EXISTS").await;
     assert_eq!(
-        resolver.mx("none.example").await,
+        mx(&resolver, "none.example").await,
         Ok(MxLookup::NoSuchDomain)
     );
-    assert_eq!(resolver.mx("bare.example").await, Ok(MxLookup::NoRecords));
+    assert_eq!(mx(&resolver, "bare.example").await, Ok(MxLookup::NoRecords));
     assert_eq!(
-        resolver.addresses("none.example").await,
+        addresses(&resolver, "none.example").await,
         Err(LookupFailure::NoSuchName)
     );
-    assert_eq!(resolver.addresses("bare.example").await, Ok(Vec::new()));
+    assert_eq!(addresses(&resolver, "bare.example").await, Ok(Vec::new()));
     let found = find(&resolver, "none.example").await;
     assert_eq!(
         found,
@@ -143,8 +161,8 @@ async fn t_47_nxdomain_is_permanent_and_nodata_is_not_nxdomain() {
 async fn t_47_t_62_servfail_and_refused_are_temporary() {
     let (server, resolver) =
         world("ill.example. SERVFAIL\ngood.example. MX 1 mx.good.example.").await;
-    assert!(is_temporary(&resolver.mx("ill.example").await));
-    assert!(is_temporary(&resolver.addresses("ill.example").await));
+    assert!(is_temporary(&mx(&resolver, "ill.example").await));
+    assert!(is_temporary(&addresses(&resolver, "ill.example").await));
     let found = find(&resolver, "ill.example").await;
     assert!(
         matches!(found, Err(DestinationFailure::Temporary(_))),
@@ -153,7 +171,7 @@ async fn t_47_t_62_servfail_and_refused_are_temporary() {
     for behaviour in [Behaviour::ServFail, Behaviour::Refused] {
         server.behave(behaviour);
         assert!(
-            is_temporary(&resolver.mx("good.example").await),
+            is_temporary(&mx(&resolver, "good.example").await),
             "{behaviour:?}"
         );
     }
@@ -163,13 +181,14 @@ async fn t_47_t_62_servfail_and_refused_are_temporary() {
 async fn t_47_t_62_a_silent_or_closed_server_is_temporary() {
     let (server, _) = world("").await;
     server.behave(Behaviour::Silent);
-    let resolver = HickoryResolver::new(&[server.address()], Some(IMPATIENCE)).expect("a resolver");
-    assert!(is_temporary(&resolver.mx("example.org").await));
+    let resolver =
+        HickoryResolver::new(&settings(&[server.address()], IMPATIENCE)).expect("a resolver");
+    assert!(is_temporary(&mx(&resolver, "example.org").await));
     assert!(is_temporary(
         &host_addresses(&resolver, "example.org").await
     ));
     drop(server);
-    assert!(is_temporary(&resolver.mx("example.net").await));
+    assert!(is_temporary(&mx(&resolver, "example.net").await));
 }
 
 #[tokio::test]
@@ -179,14 +198,14 @@ async fn t_62_cached_answers_serve_while_the_server_is_down() {
     let (server, resolver) = world(zone).await;
     let before = find(&resolver, "example.org").await.expect("a destination");
     assert_eq!(
-        resolver.mx("gone.example").await,
+        mx(&resolver, "gone.example").await,
         Ok(MxLookup::NoSuchDomain)
     );
     let questions = server.questions().len();
     server.behave(Behaviour::ServFail);
     assert_eq!(find(&resolver, "example.org").await, Ok(before));
     assert_eq!(
-        resolver.mx("gone.example").await,
+        mx(&resolver, "gone.example").await,
         Ok(MxLookup::NoSuchDomain),
         "negative answers too"
     );
@@ -196,7 +215,7 @@ async fn t_62_cached_answers_serve_while_the_server_is_down() {
         "nothing was asked again"
     );
     assert!(
-        is_temporary(&resolver.mx("example.net").await),
+        is_temporary(&mx(&resolver, "example.net").await),
         "what is not cached is deferred"
     );
 }
@@ -205,10 +224,10 @@ async fn t_62_cached_answers_serve_while_the_server_is_down() {
 async fn t_62_a_failure_is_not_remembered() {
     let (server, resolver) = world("example.org. MX 10 mx.example.org.").await;
     server.behave(Behaviour::ServFail);
-    assert!(is_temporary(&resolver.mx("example.org").await));
+    assert!(is_temporary(&mx(&resolver, "example.org").await));
     server.behave(Behaviour::Honest);
     assert!(matches!(
-        resolver.mx("example.org").await,
+        mx(&resolver, "example.org").await,
         Ok(MxLookup::Records(_))
     ));
 }
@@ -216,7 +235,7 @@ async fn t_62_a_failure_is_not_remembered() {
 #[tokio::test]
 async fn t_47_ttl_0_is_used_once_and_asked_again() {
     let (server, resolver) = world("example.org. 0 MX 10 a.example.org.").await;
-    let found = resolver.mx("example.org").await;
+    let found = mx(&resolver, "example.org").await;
     assert_eq!(
         found,
         Ok(MxLookup::Records(vec![(10, "a.example.org".to_owned())]))
@@ -224,7 +243,7 @@ async fn t_47_ttl_0_is_used_once_and_asked_again() {
     server
         .set_zone("example.org. 0 MX 10 b.example.org.")
         .expect("a zone");
-    let found = resolver.mx("example.org").await;
+    let found = mx(&resolver, "example.org").await;
     assert_eq!(
         found,
         Ok(MxLookup::Records(vec![(10, "b.example.org".to_owned())]))
@@ -237,9 +256,9 @@ async fn t_47_cname_loops_end_and_are_temporary() {
                 example.org. MX 10 x.example.\nexample.org. MX 20 good.example.\ngood.example. A 192.0.2.1";
     let (_server, resolver) = world(zone).await;
     for name in ["x.example", "self.example"] {
-        let found = resolver.mx(name).await;
+        let found = mx(&resolver, name).await;
         assert!(is_temporary(&found), "{name}: {found:?}");
-        let found = resolver.addresses(name).await;
+        let found = addresses(&resolver, name).await;
         assert!(is_temporary(&found), "{name}: {found:?}");
     }
     let found = find(&resolver, "example.org").await.expect("the other MX");
@@ -252,13 +271,13 @@ async fn t_47_a_domain_that_is_an_alias_uses_the_mx_of_its_target() {
     let zone = "alias.example. CNAME real.example.\nreal.example. MX 5 mx.real.example.\n\
                 hanging.example. CNAME none.example.";
     let (_server, resolver) = world(zone).await;
-    let found = resolver.mx("alias.example").await;
+    let found = mx(&resolver, "alias.example").await;
     assert_eq!(
         found,
         Ok(MxLookup::Records(vec![(5, "mx.real.example".to_owned())]))
     );
     assert_eq!(
-        resolver.mx("hanging.example").await,
+        mx(&resolver, "hanging.example").await,
         Ok(MxLookup::NoSuchDomain)
     );
 }
@@ -274,7 +293,7 @@ async fn t_47_500_mx_records_come_by_tcp_and_only_the_best_are_looked_up() {
         zone.push_str(&format!("mx{n}.example.org. A 192.0.2.{}\n", n % 250));
     }
     let (server, resolver) = world(&zone).await;
-    match resolver.mx("example.org").await {
+    match mx(&resolver, "example.org").await {
         Ok(MxLookup::Records(records)) => assert_eq!(records.len(), 500),
         other => panic!("{other:?}"),
     }
@@ -313,7 +332,7 @@ async fn t_62_names_that_cannot_exist_are_not_asked() {
     let long = "a".repeat(64) + ".example";
     for name in ["", "a..example", &long] {
         assert_eq!(
-            resolver.mx(name).await,
+            mx(&resolver, name).await,
             Ok(MxLookup::NoSuchDomain),
             "{name}"
         );
@@ -332,7 +351,7 @@ async fn many_lookups_at_once_all_get_their_answer() {
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..300 {
         let resolver = resolver.clone();
-        tasks.spawn(async move { resolver.mx(&format!("d{n}.example")).await.is_ok() });
+        tasks.spawn(async move { mx(&resolver, &format!("d{n}.example")).await.is_ok() });
     }
     assert!(tasks.join_all().await.into_iter().all(|ok| ok));
 }
@@ -349,7 +368,7 @@ async fn t_62_records_that_were_not_asked_for_are_not_believed() {
     assert_eq!(found.hosts[0].2, [address("192.0.2.1")]);
     server.behave(Behaviour::Honest);
     assert_eq!(
-        resolver.addresses("victim.example").await,
+        addresses(&resolver, "victim.example").await,
         Ok(vec![address("192.0.2.2")])
     );
 }
