@@ -516,6 +516,7 @@ fn transaction(order: &Order<'_>) -> Transaction {
         size: submission.content.len() - cut as u64 + submission.patch.prefix.len() as u64,
         eight_bit: submission.sender.eight_bit,
         smtputf8: submission.sender.smtputf8,
+        requiretls: submission.sender.requiretls,
         ret: submission.sender.ret.map(|ret| match ret {
             galerne_core::model::Ret::Full => "FULL",
             galerne_core::model::Ret::Hdrs => "HDRS",

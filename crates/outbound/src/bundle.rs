@@ -15,6 +15,7 @@ use galerne_core::plan::patience;
 use galerne_core::ports::Module;
 use galerne_core::refusal::{Code, Refusal};
 use galerne_core::settings::OutboundIp;
+use galerne_core::tls_policy::requiretls_not_offered;
 use galerne_dns::LookupFailure;
 use galerne_smtp::client::{LocalRefusal, RemoteAnswer, is_safe};
 use galerne_smtp::{Mailbox, ReversePath};
@@ -409,6 +410,7 @@ impl<'a> Run<'a> {
                 let text = format!("5.6.7 X-SMTP-R-API {host} does not offer SMTPUTF8");
                 Some(Refusal::standard(550, text, "RELAY-28"))
             }
+            LocalRefusal::RequireTlsNotOffered => Some(requiretls_not_offered(host)),
             LocalRefusal::UnsafeAddress => {
                 let sender = hop
                     .sender

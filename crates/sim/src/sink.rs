@@ -35,6 +35,8 @@ pub struct SinkOptions {
     pub chunking: bool,
     pub dsn: bool,
     pub enhanced_codes: bool,
+    /// REQUIRETLS, under TLS.
+    pub requiretls: bool,
     /// SIZE, and the limit.
     pub max_size: u64,
     /// Logins with their passwords; AUTH is offered if there is one.
@@ -61,6 +63,7 @@ impl Default for SinkOptions {
             chunking: true,
             dsn: true,
             enhanced_codes: true,
+            requiretls: false,
             max_size: 100 * 1024 * 1024,
             logins: Vec::new(),
             needs_auth: false,

@@ -68,6 +68,8 @@ pub struct Transaction {
     pub eight_bit: bool,
     /// SMTPUTF8 was asked for; also assumed when an address is not ASCII.
     pub smtputf8: bool,
+    /// The message must not go on but by TLS (RFC 8689).
+    pub requiretls: bool,
     /// `FULL` or `HDRS`.
     pub ret: Option<&'static str>,
     /// Decoded; the session encodes it as xtext.
@@ -94,6 +96,8 @@ pub enum LocalRefusal {
     SmtpUtf8NotOffered,
     /// BDAT is needed and CHUNKING not offered: `451 9.0.3` (RELAY-18).
     ChunkingNotOffered,
+    /// REQUIRETLS is needed and not offered under TLS: `550 5.7.30` (RFC 8689).
+    RequireTlsNotOffered,
     /// An address holds octets that could change the command (T-05): `553 5.1.3` or `5.1.7`.
     UnsafeAddress,
 }

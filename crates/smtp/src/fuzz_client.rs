@@ -382,6 +382,7 @@ impl World {
             size: 13,
             eight_bit: self.choice & 64 != 0,
             smtputf8: self.choice & 128 != 0 && self.begun == 1,
+            requiretls: self.choice & 16 != 0 && self.begun == 0,
             ret: Some("HDRS"),
             envid: Some("x y".into()),
             chunking: if self.choice & 32 != 0 {

@@ -1,16 +1,19 @@
-//! What is kept on disk: suppression lists and the files that groups learn.
+//! What is kept on disk: suppression lists, the files that groups learn, MTA-STS policies.
 //!
-//! Everything is plain CSV that an editor opens (CONF-3); what is asked often is held in memory.
+//! Lists and files of groups are plain CSV that an editor opens (CONF-3); what is asked often is
+//! held in memory.
 //! Nothing here decides about mail: how addresses compare is `galerne_core::lists`.
 #![forbid(unsafe_code)]
 
 pub mod book;
 pub mod lists;
+pub mod policies;
 mod table;
 mod writer;
 
 pub use book::GroupFiles;
 pub use lists::ListStore;
+pub use policies::PolicyStore;
 
 /// A moment as files write it: `YYMMDDhhmmss`, local time (CONF-20).
 fn stamp(moment: jiff::Timestamp) -> String {

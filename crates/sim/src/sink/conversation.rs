@@ -423,7 +423,7 @@ fn honest(options: &SinkOptions, tls: bool) -> ServerSession {
         chunking: options.chunking,
         prdr: false,
         starttls: options.tls.is_some() && !options.implicit_tls,
-        requiretls: false,
+        requiretls: options.requiretls,
         bare_lf: BareLfPolicy::Pass,
         max_errors: 100,
     };

@@ -210,6 +210,9 @@ impl ClientSession {
         } else if commands::needs_smtputf8(transaction) && !self.capabilities.smtputf8 {
             let text = "5.6.7 the message needs SMTPUTF8, which the remote does not offer";
             Some((LocalRefusal::SmtpUtf8NotOffered, Reply::new(550, text)))
+        } else if transaction.requiretls && !(self.tls && self.capabilities.requiretls) {
+            let text = "5.7.30 REQUIRETLS support required";
+            Some((LocalRefusal::RequireTlsNotOffered, Reply::new(550, text)))
         } else if transaction.chunking == Chunking::Bdat && !self.capabilities.chunking {
             let text = "9.0.3 X-SMTP-R-API bare CR or LF in the content, and the remote does not offer CHUNKING";
             Some((LocalRefusal::ChunkingNotOffered, Reply::new(451, text)))

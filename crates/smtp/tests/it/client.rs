@@ -44,6 +44,7 @@ fn transaction(recipients: &[&str]) -> Transaction {
         size: 11,
         eight_bit: false,
         smtputf8: false,
+        requiretls: false,
         ret: None,
         envid: None,
         chunking: Chunking::Data,

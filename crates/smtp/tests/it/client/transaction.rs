@@ -409,3 +409,34 @@ fn relay_18_without_chunking_the_remote_is_not_asked() {
     assert!(result.usable);
     assert_eq!(play.sent(), "");
 }
+
+#[test]
+fn relay_14_t_12_requiretls_goes_on_under_tls_or_the_message_does_not() {
+    let required = || Transaction {
+        requiretls: true,
+        ..transaction(ONE)
+    };
+    for (tls_active, offer, sent) in [
+        (true, "250-mx\r\n250 REQUIRETLS\r\n", true),
+        (true, "250 mx\r\n", false),
+        (false, "250-mx\r\n250 REQUIRETLS\r\n", false),
+    ] {
+        let mut play = Play::new(ClientConfig {
+            tls_active,
+            ..config()
+        });
+        play.greeted();
+        play.hears(offer);
+        assert_eq!(play.poll(), ClientEvent::Ready);
+        play.session.start(required());
+        if sent {
+            assert_eq!(play.poll(), ClientEvent::NeedInput);
+            assert_eq!(play.sent(), "MAIL FROM:<news@shop.example> REQUIRETLS\r\n");
+            continue;
+        }
+        let result = play.finished();
+        assert_eq!(result.local, Some(LocalRefusal::RequireTlsNotOffered));
+        assert!(result.usable && !result.dot_sent);
+        assert_eq!(play.sent(), "", "nothing was said of the message");
+    }
+}
