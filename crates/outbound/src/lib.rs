@@ -13,6 +13,7 @@ pub mod delivery;
 pub mod dial;
 mod memory;
 mod notify;
+pub mod pace;
 pub mod pool;
 mod prepare;
 mod settle;

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
@@ -321,6 +322,14 @@ impl Desk {
             if entry.by_domain.len() > 1000 {
                 entry.by_domain.retain(|_, slots| !slots.is_idle(now));
             }
+        }
+    }
+
+    /// A session that was let go was not opened, or carried no message: nothing pauses.
+    pub fn session_unused(&mut self, now: Moment, case: Case<'_>) {
+        let (ip, sender, domain) = self.pair(now, case);
+        for entry in [ip, sender] {
+            entry.slots_mut(domain).closed(now, Duration::ZERO);
         }
     }
 

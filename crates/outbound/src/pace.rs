@@ -1,0 +1,509 @@
+//! Waiting for flow control: who may go now, who waits, and in which order (RELAY-69, FLOW-20 to
+//! FLOW-29). The decisions are those of `galerne_core::flow::desk`; here they get a clock and a
+//! line.
+//!
+//! Within an account first come, first served; between accounts in turn. A wait ends with leave
+//! to go, or with the deadline of the message.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use galerne_core::flow::desk::{Case, Demand, Desk, GroupFlow, Row, Saved, Switched, Travel};
+use galerne_core::flow::{Moment, Set, Verdict};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until};
+
+/// Flow control of this process.
+pub struct Pace {
+    inner: Mutex<Inner>,
+    began: Instant,
+    began_at: Moment,
+}
+
+#[derive(Default)]
+struct Inner {
+    desk: Desk,
+    lines: HashMap<Arc<str>, Line>,
+    tickets: u64,
+}
+
+/// Those who wait for one group.
+#[derive(Default)]
+struct Line {
+    /// Accounts in the order of their turns; each with its waiters, oldest first.
+    turns: VecDeque<(Arc<str>, VecDeque<Waiter>)>,
+}
+
+struct Waiter {
+    ticket: u64,
+    wish: Arc<Wish>,
+    granted: oneshot::Sender<Granted>,
+}
+
+/// What one transaction wants.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// For the turns; empty for mail of our own.
+    pub account: Arc<str>,
+    /// As `Case::group`.
+    pub group: Arc<str>,
+    pub domain: Arc<str>,
+    /// Sender domain, lower case.
+    pub sender: Arc<str>,
+    /// Outbounds that would do, the best one first.
+    pub outbounds: Vec<IpAddr>,
+    /// Recipients.
+    pub count: u64,
+}
+
+/// Leave for some messages of a wish from one outbound, in a session to be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Granted {
+    outbound: IpAddr,
+    count: u64,
+}
+
+/// Leave to send. Dropped before MAIL was sent, it is given back.
+pub struct Leave {
+    pace: Arc<Pace>,
+    wish: Arc<Wish>,
+    outbound: IpAddr,
+    /// Recipients that may go.
+    count: u64,
+    unsent: u64,
+}
+
+/// A session that counts. Dropped when the session ends.
+pub struct SessionMark {
+    pace: Arc<Pace>,
+    wish: Arc<Wish>,
+    outbound: IpAddr,
+    messages: u64,
+}
+
+impl Wish {
+    fn case(&self, ip: IpAddr) -> Case<'_> {
+        Case {
+            group: &self.group,
+            domain: &self.domain,
+            ip,
+            sender: &self.sender,
+        }
+    }
+}
+
+impl Wish {
+    /// Whether the other depends on the same limits.
+    fn wants_what(&self, other: &Wish) -> bool {
+        self.sender == other.sender
+            && self.domain == other.domain
+            && self.outbounds == other.outbounds
+    }
+}
+
+impl Pace {
+    /// Flow control with the groups of a configuration and the states that were stored.
+    pub fn new(groups: Vec<(String, GroupFlow)>, saved: Vec<Saved>) -> (Arc<Self>, Vec<String>) {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = since.map_or(0, |length| u64::try_from(length.as_millis()).unwrap_or(0));
+        let pace = Pace {
+            inner: Mutex::default(),
+            began: Instant::now(),
+            began_at: Moment(now),
+        };
+        let faults = {
+            let mut inner = pace.lock();
+            inner.desk.configure(groups);
+            inner.desk.restore(pace.began_at, saved)
+        };
+        (Arc::new(pace), faults)
+    }
+
+    /// New settings came into force.
+    pub fn configure(&self, groups: Vec<(String, GroupFlow)>) {
+        let now = self.now();
+        let mut inner = self.lock();
+        inner.desk.configure(groups);
+        inner.serve_all(now);
+    }
+
+    /// The time of flow control: that of the host at the start, and then monotonic (T-49, T-65).
+    pub fn now(&self) -> Moment {
+        self.began_at.after(self.began.elapsed())
+    }
+
+    fn instant(&self, moment: Moment) -> Instant {
+        self.began + moment.since(self.began_at)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leave for an idle session of `mark`, at once or not at all.
+    pub fn try_same_session(self: &Arc<Self>, mark: &SessionMark, count: u64) -> Option<Leave> {
+        let now = self.now();
+        let mut inner = self.lock();
+        let case = mark.wish.case(mark.outbound);
+        let chain = u64::from(inner.desk.chain(now, case));
+        if chain > 0 && mark.messages >= chain {
+            return None;
+        }
+        let granted = inner.desk.ask(now, case, Travel::SameSession, count).ok()?;
+        Some(Leave {
+            pace: self.clone(),
+            wish: mark.wish.clone(),
+            outbound: mark.outbound,
+            count: granted,
+            unsent: granted,
+        })
+    }
+
+    /// Waits for leave in a session to be opened. `None`: not before `deadline`. Dropping the
+    /// future leaves the line.
+    pub async fn leave(
+        self: &Arc<Self>,
+        wish: Wish,
+        deadline: Instant,
+    ) -> Option<(Leave, SessionMark)> {
+        let wish = Arc::new(wish);
+        let granted = match self.at_once(&wish) {
+            Some(granted) => granted,
+            None => self.wait(&wish, deadline).await?,
+        };
+        let leave = Leave {
+            pace: self.clone(),
+            wish: wish.clone(),
+            outbound: granted.outbound,
+            count: granted.count,
+            unsent: granted.count,
+        };
+        let mark = SessionMark {
+            pace: self.clone(),
+            wish,
+            outbound: granted.outbound,
+            messages: 0,
+        };
+        Some((leave, mark))
+    }
+
+    fn at_once(&self, wish: &Wish) -> Option<Granted> {
+        let now = self.now();
+        let mut inner = self.lock();
+        // Who comes later does not go before those who wait.
+        match inner.lines.contains_key(&wish.group) {
+            true => None,
+            false => inner.grant(now, wish).ok(),
+        }
+    }
+
+    async fn wait(&self, wish: &Arc<Wish>, deadline: Instant) -> Option<Granted> {
+        let (sender, mut granted) = oneshot::channel();
+        let ticket = self.line_up(wish, sender);
+        let place = Place {
+            pace: self,
+            wish,
+            ticket,
+        };
+        loop {
+            // Serving after lining up, so that nothing that happened in between is missed.
+            let again = {
+                let now = self.now();
+                let mut inner = self.lock();
+                inner.serve(now, &wish.group);
+                inner.earliest(now, wish)
+            };
+            let again = again.map_or(deadline, |moment| self.instant(moment));
+            tokio::select! {
+                biased;
+                granted = &mut granted => {
+                    std::mem::forget(place);
+                    return granted.ok();
+                }
+                () = sleep_until(again.min(deadline)) => {}
+            }
+            if Instant::now() >= deadline {
+                drop(place);
+                // It may have been granted at the last moment.
+                return granted.try_recv().ok();
+            }
+        }
+    }
+
+    fn line_up(&self, wish: &Arc<Wish>, granted: oneshot::Sender<Granted>) -> u64 {
+        let mut inner = self.lock();
+        inner.tickets += 1;
+        let waiter = Waiter {
+            ticket: inner.tickets,
+            wish: wish.clone(),
+            granted,
+        };
+        let ticket = waiter.ticket;
+        let line = inner.lines.entry(wish.group.clone()).or_default();
+        let turn = line.turns.iter_mut();
+        match turn.into_iter().find(|(name, _)| *name == wish.account) {
+            Some((_, waiters)) => waiters.push_back(waiter),
+            None => {
+                let waiters = VecDeque::from([waiter]);
+                line.turns.push_back((wish.account.clone(), waiters));
+            }
+        }
+        ticket
+    }
+
+    /// How much of the windows is unused, in millionths, for each outbound (FLOW-23).
+    pub fn unused(&self, wish: &Wish, outbound: IpAddr) -> u64 {
+        let now = self.now();
+        self.lock().desk.unused(now, wish.case(outbound))
+    }
+
+    /// Messages were delivered.
+    pub fn delivered(&self, wish: &Wish, outbound: IpAddr, count: u64) {
+        self.report(wish, |desk, now| {
+            desk.delivered(now, wish.case(outbound), count);
+        });
+    }
+
+    /// An error that some pattern knows.
+    pub fn known_error(&self, wish: &Wish, outbound: IpAddr) {
+        self.report(wish, |desk, now| {
+            desk.known_error(now, wish.case(outbound));
+        });
+    }
+
+    /// An error that no pattern knows (FLOW-47).
+    pub fn unknown_error(&self, wish: &Wish, outbound: IpAddr) {
+        self.report(wish, |desk, now| {
+            desk.unknown_error(now, wish.case(outbound));
+        });
+    }
+
+    /// A reply qualified FLOW (FLOW-42).
+    pub fn blocked(
+        &self,
+        wish: &Wish,
+        outbound: IpAddr,
+        sets: (Option<Set>, Option<Set>),
+        pattern: &str,
+    ) {
+        self.report(wish, |desk, now| {
+            desk.blocked(now, wish.case(outbound), sets.0, sets.1, pattern);
+        });
+    }
+
+    fn report(&self, wish: &Wish, act: impl FnOnce(&mut Desk, Moment)) {
+        let now = self.now();
+        let mut inner = self.lock();
+        act(&mut inner.desk, now);
+        inner.serve(now, &wish.group);
+    }
+
+    /// An operator switches (FLOW-49).
+    pub fn demand(&self, demand: &Demand<'_>) {
+        let now = self.now();
+        let mut inner = self.lock();
+        inner.desk.demand(now, demand);
+        inner.serve_all(now);
+    }
+
+    /// Evaluates all rules: at least once a minute (FLOW-36).
+    pub fn tick(&self) {
+        let now = self.now();
+        let mut inner = self.lock();
+        inner.desk.tick(now);
+        inner.serve_all(now);
+    }
+
+    /// States that changed since the last call, to be stored, and the switches, to be told.
+    pub fn take_changed(&self) -> (Vec<Saved>, Vec<Switched>) {
+        let mut inner = self.lock();
+        (inner.desk.take_changed(), inner.desk.take_switches())
+    }
+
+    /// All states of a group, or of all.
+    pub fn rows(&self, group: Option<&str>) -> Vec<Row> {
+        self.lock().desk.rows(self.now(), group)
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        let inner = self.lock();
+        let lines = inner.lines.values().flat_map(|line| &line.turns);
+        lines.map(|(_, waiters)| waiters.len()).sum()
+    }
+}
+
+impl Inner {
+    /// Asks for each outbound of the wish; gives the verdicts when none may.
+    fn grant(&mut self, now: Moment, wish: &Wish) -> Result<Granted, ()> {
+        for &outbound in &wish.outbounds {
+            let case = wish.case(outbound);
+            let asked = self.desk.ask(now, case, Travel::NewSession, wish.count);
+            if let Ok(count) = asked {
+                return Ok(Granted { outbound, count });
+            }
+        }
+        Err(())
+    }
+
+    /// The earliest moment at which one of the outbounds of the wish may go; `None`: when
+    /// something is reported. Gives nothing away.
+    fn earliest(&mut self, now: Moment, wish: &Wish) -> Option<Moment> {
+        let outbounds = wish.outbounds.iter();
+        let verdicts = outbounds.filter_map(|&outbound| {
+            let case = wish.case(outbound);
+            match self.desk.ask(now, case, Travel::NewSession, wish.count) {
+                // It was free and the line not served: by another waiter of its own account.
+                Ok(count) => {
+                    self.desk.given_back(now, case, count);
+                    self.desk.session_unused(now, case);
+                    Some(Moment(now.0 + 1))
+                }
+                Err(Verdict::NotBefore(moment, ..)) => Some(moment),
+                Err(_) => None,
+            }
+        });
+        verdicts.collect::<Vec<_>>().into_iter().min()
+    }
+
+    /// Lets go whom the group's limits allow: one of each account in turn, until none may.
+    fn serve(&mut self, now: Moment, group: &str) {
+        let Some(mut line) = self.lines.remove(group) else {
+            return;
+        };
+        let mut name = None;
+        let mut passed = 0;
+        // What was refused in this round need not be asked again for others who want the same.
+        let mut refused: Vec<Arc<Wish>> = Vec::new();
+        while passed < line.turns.len() {
+            let Some((account, mut waiters)) = line.turns.pop_front() else {
+                break;
+            };
+            waiters.retain(|waiter| !waiter.granted.is_closed());
+            let Some(first) = waiters.front() else {
+                continue;
+            };
+            name.get_or_insert_with(|| first.wish.group.clone());
+            let found = waiters.iter().enumerate().find_map(|(place, waiter)| {
+                if refused.iter().any(|other| other.wants_what(&waiter.wish)) {
+                    return None;
+                }
+                match self.grant(now, &waiter.wish) {
+                    Ok(granted) => Some((place, granted)),
+                    Err(()) => {
+                        refused.push(waiter.wish.clone());
+                        None
+                    }
+                }
+            });
+            match found.and_then(|(place, granted)| Some((waiters.remove(place)?, granted))) {
+                Some((waiter, granted)) => {
+                    passed = 0;
+                    if waiter.granted.send(granted).is_err() {
+                        self.unused_grant(now, &waiter.wish, granted);
+                        refused.clear();
+                    }
+                }
+                None => passed += 1,
+            }
+            if !waiters.is_empty() {
+                line.turns.push_back((account, waiters));
+            }
+        }
+        if let (Some(name), false) = (name, line.turns.is_empty()) {
+            self.lines.insert(name, line);
+        }
+    }
+
+    fn serve_all(&mut self, now: Moment) {
+        let groups: Vec<Arc<str>> = self.lines.keys().cloned().collect();
+        for group in groups {
+            self.serve(now, &group);
+        }
+    }
+
+    fn unused_grant(&mut self, now: Moment, wish: &Wish, granted: Granted) {
+        let case = wish.case(granted.outbound);
+        self.desk.given_back(now, case, granted.count);
+        self.desk.session_unused(now, case);
+    }
+}
+
+/// A place in the line; leaving it takes the waiter out.
+struct Place<'a> {
+    pace: &'a Pace,
+    wish: &'a Wish,
+    ticket: u64,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let now = self.pace.now();
+        let mut inner = self.pace.lock();
+        let Some(line) = inner.lines.get_mut(&self.wish.group) else {
+            return;
+        };
+        for (_, waiters) in &mut line.turns {
+            waiters.retain(|waiter| waiter.ticket != self.ticket);
+        }
+        line.turns.retain(|(_, waiters)| !waiters.is_empty());
+        if line.turns.is_empty() {
+            inner.lines.remove(&self.wish.group);
+        }
+        // Who stood behind may be able to go.
+        inner.serve(now, &self.wish.group);
+    }
+}
+
+impl Leave {
+    /// How many recipients may go.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// From where.
+    pub fn outbound(&self) -> IpAddr {
+        self.outbound
+    }
+
+    /// MAIL was sent for all of them (FLOW-27).
+    pub fn mail_sent(&mut self) {
+        let count = std::mem::take(&mut self.unsent);
+        let case = self.wish.case(self.outbound);
+        let now = self.pace.now();
+        self.pace.lock().desk.mail_sent(now, case, count);
+    }
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        if self.unsent > 0 {
+            let (case, unsent) = (self.wish.case(self.outbound), self.unsent);
+            self.pace
+                .report(&self.wish, |desk, now| desk.given_back(now, case, unsent));
+        }
+    }
+}
+
+impl SessionMark {
+    /// A message goes in this session.
+    pub fn used(&mut self) {
+        self.messages += 1;
+    }
+}
+
+impl Drop for SessionMark {
+    fn drop(&mut self) {
+        let case = self.wish.case(self.outbound);
+        self.pace
+            .report(&self.wish, |desk, now| match self.messages {
+                0 => desk.session_unused(now, case),
+                _ => desk.session_closed(now, case),
+            });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+use std::time::Duration;
+
+use galerne_core::flow::Control;
+use galerne_core::flow::params::Sections;
+
+use super::*;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn pace(fill: impl Fn(&mut Sections)) -> Arc<Pace> {
+    let mut sections = Sections::default();
+    for control in [Control::Ip, Control::Sender] {
+        sections.section(control, Set::Warmup, None).threadmax = Some(0);
+    }
+    fill(&mut sections);
+    let flow = GroupFlow {
+        sections,
+        ..GroupFlow::default()
+    };
+    Pace::new(vec![("isp".to_owned(), flow)], Vec::new()).0
+}
+
+fn one_thread(sections: &mut Sections) {
+    sections.section(Control::Ip, Set::Warmup, None).threadmax = Some(1);
+}
+
+fn wish(account: &str) -> Wish {
+    Wish {
+        account: account.into(),
+        group: "isp".into(),
+        domain: "isp.example".into(),
+        sender: "a.example".into(),
+        outbounds: vec![IpAddr::from([192, 0, 2, 1])],
+        count: 1,
+    }
+}
+
+fn soon() -> Instant {
+    Instant::now() + MINUTE
+}
+
+/// Sends one message and ends its session.
+async fn pass(pace: &Arc<Pace>, wish: Wish) -> Option<IpAddr> {
+    let (mut leave, mut mark) = pace.leave(wish, soon()).await?;
+    mark.used();
+    leave.mail_sent();
+    Some(leave.outbound())
+}
+
+#[tokio::test(start_paused = true)]
+async fn relay_69_flow_29_who_may_not_go_now_waits_until_a_window_has_room_or_the_deadline() {
+    let pace = pace(|sections| {
+        let set = sections.section(Control::Ip, Set::Warmup, None);
+        (set.volttllow, set.volmaxlow) = (Some(MINUTE / 2), Some(1));
+    });
+    let began = Instant::now();
+    assert!(pass(&pace, wish("shop")).await.is_some());
+    assert!(pass(&pace, wish("shop")).await.is_some());
+    assert_eq!(began.elapsed(), MINUTE / 2);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    assert!(pace.leave(wish("shop"), deadline).await.is_none());
+    assert_eq!(Instant::now(), deadline);
+    assert_eq!(pace.waiting(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn relay_69_a_session_that_ends_lets_the_next_go_at_once() {
+    let pace = pace(one_thread);
+    let (leave, mark) = pace.leave(wish("shop"), soon()).await.unwrap();
+    let began = Instant::now();
+    let other = tokio::spawn({
+        let pace = pace.clone();
+        async move { pass(&pace, wish("shop")).await }
+    });
+    tokio::task::yield_now().await;
+    assert_eq!(pace.waiting(), 1);
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    drop((leave, mark));
+    assert!(other.await.unwrap().is_some());
+    assert_eq!(began.elapsed(), Duration::from_secs(7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn flow_23_another_outbound_that_is_free_is_taken() {
+    let pace = pace(one_thread);
+    let both = || Wish {
+        outbounds: vec![IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2])],
+        ..wish("shop")
+    };
+    let first = pace.leave(both(), soon()).await.unwrap();
+    let second = pace.leave(both(), soon()).await.unwrap();
+    assert_eq!(first.0.outbound(), IpAddr::from([192, 0, 2, 1]));
+    assert_eq!(second.0.outbound(), IpAddr::from([192, 0, 2, 2]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn flow_22_accounts_take_turns_and_each_keeps_its_order() {
+    let pace = pace(one_thread);
+    let held = pace.leave(wish("first"), soon()).await.unwrap();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut tasks = Vec::new();
+    for (number, account) in ["big", "big", "big", "big", "small", "small"]
+        .into_iter()
+        .enumerate()
+    {
+        let (pace, order) = (pace.clone(), order.clone());
+        tasks.push(tokio::spawn(async move {
+            assert!(pass(&pace, wish(account)).await.is_some());
+            order.lock().unwrap().push(format!("{account}{number}"));
+        }));
+        tokio::task::yield_now().await;
+    }
+    drop(held);
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let order = order.lock().unwrap().join(" ");
+    assert_eq!(order, "big0 small4 big1 small5 big2 big3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn relay_69_one_that_cannot_go_holds_up_nobody_who_can() {
+    let pace = pace(|sections| {
+        let set = sections.section(Control::Sender, Set::Warmup, Some("slow.example"));
+        (set.volttllow, set.volmaxlow) = (Some(10 * MINUTE), Some(1));
+    });
+    let slow = || Wish {
+        sender: "slow.example".into(),
+        ..wish("shop")
+    };
+    assert!(pass(&pace, slow()).await.is_some());
+    let waiting = tokio::spawn({
+        let (pace, wish) = (pace.clone(), slow());
+        async move { pass(&pace, wish).await }
+    });
+    tokio::task::yield_now().await;
+    let began = Instant::now();
+    assert!(pass(&pace, wish("shop")).await.is_some());
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert_eq!(waiting.await.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn relay_71_who_goes_away_leaves_the_line_and_nothing_is_lost() {
+    let pace = pace(one_thread);
+    let held = pace.leave(wish("shop"), soon()).await.unwrap();
+    let gone = tokio::spawn({
+        let pace = pace.clone();
+        async move { pass(&pace, wish("shop")).await }
+    });
+    tokio::task::yield_now().await;
+    gone.abort();
+    assert!(gone.await.unwrap_err().is_cancelled());
+    assert_eq!(pace.waiting(), 0);
+    drop(held);
+    assert!(pass(&pace, wish("shop")).await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn flow_20_flow_27_chain_and_what_is_given_back() {
+    let pace = pace(|sections| {
+        let set = sections.section(Control::Ip, Set::Warmup, None);
+        set.chainmax = Some(2);
+        (set.volttllow, set.volmaxlow) = (Some(MINUTE), Some(5));
+    });
+    let (mut leave, mut mark) = pace.leave(wish("shop"), soon()).await.unwrap();
+    leave.mail_sent();
+    mark.used();
+    let mut second = pace.try_same_session(&mark, 1).unwrap();
+    second.mail_sent();
+    mark.used();
+    assert!(pace.try_same_session(&mark, 1).is_none(), "chainmax");
+    drop(pace.leave(wish("shop"), soon()).await.unwrap());
+    let low = pace.rows(Some("isp"))[0].low;
+    assert_eq!(low, (2, 5), "what was not sent does not count");
+}
+
+#[tokio::test(start_paused = true)]
+async fn flow_26_several_recipients_go_as_far_as_the_window_allows() {
+    let pace = pace(|sections| {
+        let set = sections.section(Control::Ip, Set::Warmup, None);
+        (set.volttllow, set.volmaxlow) = (Some(MINUTE), Some(3));
+    });
+    let many = Wish {
+        count: 100,
+        ..wish("shop")
+    };
+    let (leave, _mark) = pace.leave(many, soon()).await.unwrap();
+    assert_eq!(leave.count(), 3);
+}
