@@ -6,7 +6,7 @@
 //! Whether an answer is secure is told by the name server's AD bit, or found out here
 //! (`[dns]dnssec`). An answer that does not validate is none: a temporary failure.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,7 @@ use crate::destination::both_families;
 use crate::provider::Provider;
 use crate::{
     BoxFuture, HostAddresses, LookupFailure, MxLookup, Proved, Resolver, TlsaRecord, normal,
+    reverse_name,
 };
 
 /// Answers kept.
@@ -215,6 +216,19 @@ impl Resolver for HickoryResolver {
             };
             let heard = self.records(name, RecordType::TXT).await?;
             Ok(heard.data.into_iter().filter_map(text).collect())
+        })
+    }
+
+    fn names<'a>(&'a self, address: IpAddr) -> BoxFuture<'a, Result<Vec<String>, LookupFailure>> {
+        Box::pin(async move {
+            let name = |data| match data {
+                RData::PTR(name) => Some(normal(&name.0.to_ascii())),
+                _ => None,
+            };
+            let heard = self
+                .records(&reverse_name(address), RecordType::PTR)
+                .await?;
+            Ok(heard.data.into_iter().filter_map(name).collect())
         })
     }
 

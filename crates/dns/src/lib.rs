@@ -35,6 +35,9 @@ pub trait Resolver: Send + Sync {
     /// The TXT records at a name, the strings of each joined. Empty: the name has none.
     fn txt<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<Vec<u8>>, LookupFailure>>;
 
+    /// The names of an address by its reverse zone (PTR), lower case. Empty: it has none.
+    fn names<'a>(&'a self, address: IpAddr) -> BoxFuture<'a, Result<Vec<String>, LookupFailure>>;
+
     /// The TLSA records at a name, aliases followed. Empty: the name has none.
     fn tlsa<'a>(
         &'a self,
@@ -98,6 +101,24 @@ impl fmt::Display for LookupFailure {
 }
 
 impl std::error::Error for LookupFailure {}
+
+/// The name in the reverse zone of an address (RFC 1035 §3.5, RFC 3596 §2.5).
+pub(crate) fn reverse_name(address: IpAddr) -> String {
+    let (mut labels, zone): (Vec<String>, _) = match address {
+        IpAddr::V4(address) => {
+            let octets = address.octets();
+            (octets.iter().map(u8::to_string).collect(), "in-addr.arpa")
+        }
+        IpAddr::V6(address) => {
+            let octets = address.octets();
+            let halves = octets.iter().flat_map(|octet| [octet >> 4, octet & 15]);
+            (halves.map(|half| format!("{half:x}")).collect(), "ip6.arpa")
+        }
+    };
+    labels.reverse();
+    labels.push(zone.to_owned());
+    labels.join(".")
+}
 
 /// A name as it is asked: lower case, no dot at the end.
 pub(crate) fn normal(name: &str) -> String {

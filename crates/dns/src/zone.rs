@@ -13,6 +13,7 @@
 //! ill2.example.        SERVFAIL MX
 //! mute.example.        SILENT
 //! bare.example.        EXISTS
+//! 1.2.0.192.in-addr.arpa. PTR   mx.example.org.
 //! example.net.         SECURE
 //! _25._tcp.mx.example. TLSA     3 1 1 8cb0fc6c…
 //! ```
@@ -29,6 +30,7 @@ use std::sync::{PoisonError, RwLock};
 
 use crate::{
     BoxFuture, HostAddresses, LookupFailure, MxLookup, Proved, Resolver, TlsaRecord, normal,
+    reverse_name,
 };
 
 /// TTL of a line that names none, in seconds.
@@ -67,7 +69,9 @@ pub enum Data {
     A(Ipv4Addr),
     Aaaa(Ipv6Addr),
     Cname(String),
+    /// Its strings, joined.
     Txt(String),
+    Ptr(String),
     Tlsa(TlsaRecord),
 }
 
@@ -79,6 +83,7 @@ pub enum Kind {
     Aaaa,
     Cname,
     Txt,
+    Ptr,
     Tlsa,
     Other,
 }
@@ -119,18 +124,20 @@ impl Data {
             Data::Aaaa(_) => Kind::Aaaa,
             Data::Cname(_) => Kind::Cname,
             Data::Txt(_) => Kind::Txt,
+            Data::Ptr(_) => Kind::Ptr,
             Data::Tlsa(_) => Kind::Tlsa,
         }
     }
 }
 
 impl Kind {
-    const ALL: [Kind; 7] = [
+    const ALL: [Kind; 8] = [
         Kind::Mx,
         Kind::A,
         Kind::Aaaa,
         Kind::Cname,
         Kind::Txt,
+        Kind::Ptr,
         Kind::Tlsa,
         Kind::Other,
     ];
@@ -142,6 +149,7 @@ impl Kind {
             "AAAA" => Kind::Aaaa,
             "CNAME" => Kind::Cname,
             "TXT" => Kind::Txt,
+            "PTR" => Kind::Ptr,
             "TLSA" => Kind::Tlsa,
             _ => return None,
         })
@@ -279,7 +287,8 @@ fn data(kind: &str, words: &[&str]) -> Result<Data, String> {
         ("A", [address]) => Data::A(address.parse().map_err(|_| bad())?),
         ("AAAA", [address]) => Data::Aaaa(address.parse().map_err(|_| bad())?),
         ("CNAME", [target]) => Data::Cname(normal(target)),
-        ("TXT", words) => Data::Txt(words.join(" ").trim_matches('"').to_owned()),
+        ("PTR", [name]) => Data::Ptr(normal(name)),
+        ("TXT", words) => Data::Txt(strings(&words.join(" "))),
         ("TLSA", [usage, selector, matching, hex @ ..]) => {
             let number = |word: &str| word.parse().map_err(|_| bad());
             Data::Tlsa(TlsaRecord {
@@ -289,9 +298,17 @@ fn data(kind: &str, words: &[&str]) -> Result<Data, String> {
                 data: octets(&hex.concat()).ok_or_else(bad)?,
             })
         }
-        ("MX" | "A" | "AAAA" | "CNAME" | "NULLMX" | "TLSA", _) => return Err(bad()),
+        ("MX" | "A" | "AAAA" | "CNAME" | "PTR" | "NULLMX" | "TLSA", _) => return Err(bad()),
         _ => return Err(format!("unknown type {kind}")),
     })
+}
+
+/// The strings of a TXT record, joined: what stands between quotes; without quotes, all of it.
+fn strings(text: &str) -> String {
+    match text.contains('"') {
+        true => text.split('"').skip(1).step_by(2).collect(),
+        false => text.to_owned(),
+    }
 }
 
 fn octets(hex: &str) -> Option<Vec<u8>> {
@@ -405,6 +422,17 @@ impl Resolver for ZoneResolver {
             };
             let heard = self.ask(name, Kind::Txt)?;
             Ok(heard.data.into_iter().filter_map(text).collect())
+        })
+    }
+
+    fn names<'a>(&'a self, address: IpAddr) -> BoxFuture<'a, Result<Vec<String>, LookupFailure>> {
+        Box::pin(async move {
+            let name = |data| match data {
+                Data::Ptr(name) => Some(name),
+                _ => None,
+            };
+            let heard = self.ask(&reverse_name(address), Kind::Ptr)?;
+            Ok(heard.data.into_iter().filter_map(name).collect())
         })
     }
 

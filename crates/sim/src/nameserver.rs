@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use galerne_dns::zone::{Data, Kind, Zone, ZoneAnswer, ZoneError, ZoneRecord};
 use hickory_proto::op::{Edns, Message, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, SOA, TLSA, TXT};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, PTR, SOA, TLSA, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -277,6 +277,7 @@ fn kind(asked: RecordType) -> Kind {
         RecordType::AAAA => Kind::Aaaa,
         RecordType::CNAME => Kind::Cname,
         RecordType::TXT => Kind::Txt,
+        RecordType::PTR => Kind::Ptr,
         RecordType::TLSA => Kind::Tlsa,
         _ => Kind::Other,
     }
@@ -336,7 +337,12 @@ fn message_record(record: ZoneRecord) -> Option<Record> {
         Data::A(address) => RData::A(A(address)),
         Data::Aaaa(address) => RData::AAAA(AAAA(address)),
         Data::Cname(target) => RData::CNAME(CNAME(name(&target)?)),
-        Data::Txt(text) => RData::TXT(TXT::new(vec![text])),
+        Data::Ptr(target) => RData::PTR(PTR(name(&target)?)),
+        // A string has 255 octets at most (RFC 1035 §3.3).
+        Data::Txt(text) => {
+            let strings = text.as_bytes().chunks(255);
+            RData::TXT(TXT::from_bytes(strings.collect()))
+        }
         Data::Tlsa(record) => RData::TLSA(TLSA::new(
             record.usage.into(),
             record.selector.into(),

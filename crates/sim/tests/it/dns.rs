@@ -372,3 +372,33 @@ async fn t_62_records_that_were_not_asked_for_are_not_believed() {
         Ok(vec![address("192.0.2.2")])
     );
 }
+
+#[tokio::test]
+async fn the_names_of_an_address_come_from_its_reverse_zone() {
+    let six = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa.";
+    let zone = format!(
+        "10.2.0.192.in-addr.arpa. PTR MTA.example.org.\n10.2.0.192.in-addr.arpa. PTR b.example.\n\
+         {six} PTR six.example.org.\n11.2.0.192.in-addr.arpa. EXISTS"
+    );
+    let (_server, resolver) = world(&zone).await;
+    let names = resolver.names(address("192.0.2.10")).await;
+    let mut names = names.expect("names");
+    names.sort();
+    assert_eq!(names, ["b.example", "mta.example.org"]);
+    let six = resolver.names(address("2001:db8::1")).await;
+    assert_eq!(six, Ok(vec!["six.example.org".to_owned()]));
+    assert_eq!(resolver.names(address("192.0.2.11")).await, Ok(Vec::new()));
+    assert_eq!(
+        resolver.names(address("192.0.2.12")).await,
+        Err(LookupFailure::NoSuchName)
+    );
+}
+
+#[tokio::test]
+async fn a_text_of_several_strings_arrives_as_one() {
+    let (first, second) = ("a".repeat(250), "b".repeat(150));
+    let zone = format!("s1._domainkey.example.org. TXT \"p={first}\" \"{second}\"");
+    let (_server, resolver) = world(&zone).await;
+    let found = resolver.txt("s1._domainkey.example.org").await;
+    assert_eq!(found, Ok(vec![format!("p={first}{second}").into_bytes()]));
+}
