@@ -15,34 +15,66 @@ use crate::flow::Moment;
 const PART: u64 = 64;
 
 /// Messages of a stretch of time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stretch {
     first: u64,
     last: u64,
-    count: u64,
+    /// Messages before this stretch, since the beginning of all.
+    before: u64,
 }
 
-/// Past messages, oldest first.
+/// Past messages. Look-ups cost the logarithm of what is held.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "Stored", into = "Stored")]
 pub struct History {
+    /// Oldest first.
     stretches: VecDeque<Stretch>,
-    #[serde(skip)]
+    /// Messages since the beginning of all.
+    total: u64,
     tidy_at: usize,
+}
+
+/// First, last and count of each stretch.
+type Stored = Vec<(u64, u64, u64)>;
+
+impl From<Stored> for History {
+    fn from(stored: Stored) -> Self {
+        let mut history = History::default();
+        for (first, last, count) in stored {
+            let before = history.total;
+            history.stretches.push_back(Stretch {
+                first,
+                last,
+                before,
+            });
+            history.total += count;
+        }
+        history
+    }
+}
+
+impl From<History> for Stored {
+    fn from(history: History) -> Self {
+        let ends = history.stretches.iter().skip(1).map(|next| next.before);
+        let ends = ends.chain([history.total]);
+        let each = history.stretches.iter().zip(ends);
+        each.map(|(s, end)| (s.first, s.last, end - s.before))
+            .collect()
+    }
 }
 
 impl History {
     /// `count` messages went at `now`. What is older than `keep` is forgotten.
     pub fn add(&mut self, now: Moment, count: u64, keep: Duration) {
         let now = now.0.max(self.stretches.back().map_or(0, |last| last.last));
-        match self.stretches.back_mut().filter(|last| last.last == now) {
-            Some(last) => last.count += count,
-            None => self.stretches.push_back(Stretch {
+        if self.stretches.back().is_none_or(|last| last.last != now) {
+            self.stretches.push_back(Stretch {
                 first: now,
                 last: now,
-                count,
-            }),
+                before: self.total,
+            });
         }
+        self.total += count;
         if self.stretches.len() >= self.tidy_at {
             self.tidy(now, Moment(now).before(keep).0);
         }
@@ -50,34 +82,33 @@ impl History {
 
     /// Messages after `edge`; those of a stretch that straddles it are all counted.
     pub fn at_most_since(&self, edge: Moment) -> u64 {
-        let inside = self.stretches.iter().rev();
-        let inside = inside.take_while(|stretch| stretch.last > edge.0);
-        inside.map(|stretch| stretch.count).sum()
+        let outside = self.stretches.partition_point(|s| s.last <= edge.0);
+        self.from(outside)
     }
 
     /// Messages after `edge`; of a stretch that straddles it none is counted.
     pub fn at_least_since(&self, edge: Moment) -> u64 {
-        let inside = self.stretches.iter().rev();
-        let inside = inside.take_while(|stretch| stretch.first > edge.0);
-        inside.map(|stretch| stretch.count).sum()
+        let outside = self.stretches.partition_point(|s| s.first <= edge.0);
+        self.from(outside)
+    }
+
+    /// Messages of the stretch at that place and of all later ones.
+    fn from(&self, place: usize) -> u64 {
+        let before = self.stretches.get(place).map(|stretch| stretch.before);
+        before.map_or(0, |before| self.total - before)
     }
 
     /// When the last `window` holds fewer than `max` messages again, if nothing more is sent;
     /// `now` if it does already. `max` must not be 0.
     pub fn below(&self, now: Moment, window: Duration, max: u64) -> Moment {
-        let edge = now.before(window);
-        let mut held = 0;
-        for stretch in self.stretches.iter().rev() {
-            if stretch.last <= edge.0 {
-                break;
-            }
-            held += stretch.count;
-            // This stretch and all before must have left the window.
-            if held >= max {
-                return Moment(stretch.last).after(window).max(now);
-            }
-        }
-        now
+        // The newest stretch with which `max` is reached: it and all before must leave the window.
+        let Some(most) = self.total.checked_sub(max) else {
+            return now;
+        };
+        let newer = self.stretches.partition_point(|s| s.before <= most);
+        let decisive = newer.checked_sub(1).and_then(|i| self.stretches.get(i));
+        let free = decisive.map(|stretch| Moment(stretch.last).after(window));
+        free.map_or(now, |moment| moment.max(now))
     }
 
     /// The last message that is remembered.
@@ -104,11 +135,10 @@ impl History {
         let mut kept: VecDeque<Stretch> = VecDeque::new();
         for stretch in self.stretches.drain(..).filter(|s| s.last > forget) {
             match kept.back_mut() {
-                Some(before)
-                    if stretch.last - before.first <= now.saturating_sub(stretch.last) / PART =>
+                Some(earlier)
+                    if stretch.last - earlier.first <= now.saturating_sub(stretch.last) / PART =>
                 {
-                    before.last = stretch.last;
-                    before.count += stretch.count;
+                    earlier.last = stretch.last;
                 }
                 _ => kept.push_back(stretch),
             }
@@ -194,5 +224,10 @@ mod tests {
         let text = serde_json::to_string(&history).unwrap();
         let back: History = serde_json::from_str(&text).unwrap();
         assert_eq!(back.stretches, history.stretches);
+        assert_eq!(back.total, history.total);
+        assert_eq!(
+            text,
+            "[[1000000001000,1000000001000,2],[1000000002000,1000000002000,1]]"
+        );
     }
 }
