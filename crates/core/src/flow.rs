@@ -6,6 +6,7 @@
 //! was sent, how it ended, and when the session closed.
 
 pub mod desk;
+pub mod forecast;
 pub mod history;
 pub mod params;
 mod slots;
