@@ -63,7 +63,7 @@ impl Control {
 }
 
 /// What limits a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Limit {
     /// The set was entered by FLOW() and sleeps.
     SleepTtl,

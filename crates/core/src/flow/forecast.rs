@@ -82,7 +82,7 @@ struct Group {
     waiting: Vec<(usize, u64)>,
     /// Turns over the domains.
     turn: u32,
-    waits: BTreeMap<(Control, u8), Duration>,
+    waits: BTreeMap<(Control, Limit), Duration>,
     /// Since when nothing could be sent, and because of what.
     stuck: Option<(Moment, Control, Limit)>,
 }
@@ -217,8 +217,8 @@ impl Run<'_> {
                 .filter(|row| row.control == Control::Ip && row.group == group.name);
             today.set = of_group.map(|row| row.set).min();
             let longest = group.waits.iter().max_by_key(|(_, length)| **length);
-            today.bottleneck = longest
-                .map(|((control, limit), length)| (*control, LIMITS[usize::from(*limit)], *length));
+            today.bottleneck =
+                longest.map(|((control, limit), length)| (*control, *limit, *length));
         }
     }
 
@@ -301,6 +301,9 @@ impl Run<'_> {
         *left -= 1;
         if *left == 0 {
             group.waiting.remove(0);
+        }
+        if group.waiting.is_empty() {
+            group.stuck = None;
         }
         if let Some(unfinished) = self.unfinished.get_mut(batch) {
             *unfinished -= 1;
@@ -444,20 +447,10 @@ impl Run<'_> {
     }
 }
 
-const LIMITS: [Limit; 5] = [
-    Limit::SleepTtl,
-    Limit::ThreadMax,
-    Limit::WaitTime,
-    Limit::VolMaxLow,
-    Limit::VolMaxHigh,
-];
-
 /// The group goes on, or waits for something else: books how long it waited.
 fn unstick(group: &mut Group, now: Moment) {
     if let Some((since, control, limit)) = group.stuck.take() {
-        let place = LIMITS.iter().position(|other| *other == limit).unwrap_or(0);
-        let place = u8::try_from(place).unwrap_or(0);
-        *group.waits.entry((control, place)).or_default() += now.since(since);
+        *group.waits.entry((control, limit)).or_default() += now.since(since);
         group.stuck = (!group.waiting.is_empty()).then_some((now, control, limit));
     }
 }
