@@ -1,0 +1,90 @@
+//! The flow sections of a configuration, group by group, and which of them hold for a plan.
+
+use crate::flow::desk::GroupFlow;
+use crate::model::{NextHop, OutboundSender, Plan};
+use crate::settings::{Mailbox, OutboundIp, Settings};
+
+/// All groups with their sections: the named ones, the group of all others with an empty name,
+/// relay hosts with their `@`.
+pub fn groups(settings: &Settings) -> Vec<(String, GroupFlow)> {
+    let flow = |group: &crate::settings::Group| GroupFlow {
+        sections: group.flow.clone(),
+        defaults: settings.flow_defaults.clone(),
+        is_unlimited: false,
+        is_catch_all: false,
+    };
+    let named = settings
+        .groups
+        .iter()
+        .filter(|group| group.relay.is_none())
+        .map(|group| (group.name.clone(), flow(group)));
+    let catch_all = GroupFlow {
+        is_catch_all: true,
+        ..flow(&settings.catch_all)
+    };
+    let hosts = settings.hosts.iter().map(|host| {
+        let unlimited = GroupFlow {
+            is_unlimited: host.group.flow.is_empty(),
+            ..flow(&host.group)
+        };
+        (format!("@{}", host.name), unlimited)
+    });
+    let catch_all = std::iter::once((String::new(), catch_all));
+    named.chain(catch_all).chain(hosts).collect()
+}
+
+/// The name under which the mail of a plan is counted, as in `groups` (ROUTE-4).
+pub fn group_of(plan: &Plan) -> String {
+    match &plan.route.next_hop {
+        NextHop::Host(host) => format!("@{}", host.name),
+        NextHop::Mx => plan.group.name.clone(),
+    }
+}
+
+/// The sender domain under which a message is counted: that of the outbound envelope sender, for
+/// a null sender that of the From field (FLOW-4). Empty: neither.
+pub fn sender_of(plan: &Plan, outbound: &OutboundIp, header_from: Option<&Mailbox>) -> String {
+    match &plan.sender {
+        OutboundSender::Fixed(path) => path
+            .mailbox()
+            .or(header_from)
+            .map_or_else(String::new, |mailbox| mailbox.ascii_domain().to_lowercase()),
+        OutboundSender::Verp { domain } => {
+            let domain = domain.as_deref().unwrap_or(&outbound.name);
+            domain.to_lowercase()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::flow::{Control, Set};
+    use crate::testing::{group, host, settings};
+
+    #[test]
+    fn flow_1_flow_4_flow_51_every_group_and_host_has_its_flow() {
+        let mut settings = settings();
+        settings.groups = vec![Arc::new(group("isp"))];
+        let mut limited = host("limited");
+        let mut own = group("limited");
+        own.flow.section(Control::Ip, Set::Warmup, None).threadmax = Some(3);
+        limited.group = Arc::new(own);
+        settings.hosts = vec![Arc::new(host("corp")), Arc::new(limited)];
+        let shown: Vec<_> = groups(&settings)
+            .into_iter()
+            .map(|(name, flow)| (name, flow.is_catch_all, flow.is_unlimited))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("isp".to_owned(), false, false),
+                (String::new(), true, false),
+                ("@corp".to_owned(), false, true),
+                ("@limited".to_owned(), false, false),
+            ]
+        );
+    }
+}
