@@ -48,3 +48,4 @@ pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tls_policy;
+pub mod zone_records;

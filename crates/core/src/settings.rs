@@ -92,6 +92,10 @@ pub struct RfRelay {
     pub permcode: bool,
     pub chunking: bool,
     pub proxyfrom: Vec<Network>,
+    /// Local parts that receive DMARC reports, lower case (CONF-85).
+    pub dmarcaddr: Vec<String>,
+    /// Local parts that receive feedback-loop reports, lower case (CONF-85).
+    pub fbladdr: Vec<String>,
 }
 
 /// `[rfmta]`: the outgoing side.

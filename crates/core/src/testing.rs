@@ -128,6 +128,8 @@ pub fn settings() -> Settings {
             permcode: false,
             chunking: true,
             proxyfrom: Vec::new(),
+            dmarcaddr: Vec::new(),
+            fbladdr: Vec::new(),
         },
         rfmta: RfMta {
             threadnb: 128,

@@ -127,6 +127,8 @@ pub(crate) fn settings() -> Settings {
         permcode: false,
         chunking: true,
         proxyfrom: Vec::new(),
+        dmarcaddr: Vec::new(),
+        fbladdr: Vec::new(),
     };
     let rfmta = RfMta {
         threadnb: 1,

@@ -122,6 +122,8 @@ fn rfrelay(sheet: &mut Sheet) -> RfRelay {
         permcode: sheet.flag(s, "permcode"),
         chunking: sheet.flag(s, "chunking"),
         proxyfrom: sheet.or_default(s, "proxyfrom", values::networks),
+        dmarcaddr: sheet.or_default(s, "dmarcaddr", values::local_parts),
+        fbladdr: sheet.or_default(s, "fbladdr", values::local_parts),
     }
 }
 
