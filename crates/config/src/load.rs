@@ -10,6 +10,7 @@ mod groups;
 mod keys;
 mod main_file;
 mod modes;
+mod reports;
 mod rights;
 mod routing;
 mod users;
@@ -113,8 +114,9 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Settings> {
         declared: declared_hosts(reader),
     };
     main_file::check_routing(&mut main, &settings.routing, &listed, &hosts);
-    reader.close(main);
     keys::read(reader, &mut settings);
+    reports::check(&mut main, &settings);
+    reader.close(main);
     modes::check(reader);
     Some(settings)
 }

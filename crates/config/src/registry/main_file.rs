@@ -71,7 +71,7 @@ pub const RECEIVING: &[KeySpec] = &[
     K::new(&["rfrelay"], "permcode", Kind::Flag, "0", "RELAY-80", "Answer our own refusals of the classes 9.0 to 9.2 with 550 instead of 451."),
     K::new(&["rfrelay"], "chunking", Kind::Flag, "1", "RELAY-14", "Offer CHUNKING (BDAT)."),
     K::new(&["rfrelay"], "proxyfrom", Kind::Networks, "", "CONF-96", "Proxies whose connections must begin with a PROXY header."),
-    K::new(&["rfrelay"], "dmarcaddr", Kind::LocalParts, "", "CONF-85", "Local parts that receive DMARC reports.").later(RETURNS),
+    K::new(&["rfrelay"], "dmarcaddr", Kind::LocalParts, "", "CONF-85", "Local parts that receive DMARC reports; the first one stands in the rua that `galerne dns` prints."),
     K::new(&["rfrelay"], "fbladdr", Kind::LocalParts, "", "CONF-85", "Local parts that receive feedback-loop reports.").later(RETURNS),
     K::new(&["rfrelay"], "challengepattern", Kind::Strings, "", "CONF-22", "Strings that mark a returned mail as a challenge.").or(&["challengepatrn"]).later(RETURNS),
     K::new(&["rfrelay"], "softpattern", Kind::Strings, "", "CONF-22", "Strings that mark a returned mail as a soft bounce.").or(&["softptrn"]).later(RETURNS),

@@ -4,6 +4,9 @@ use galerne_core::keys::{Algorithm, KeyOwner};
 
 use crate::world::{World, lines};
 
+/// A main file that lacks nothing for a domain that signs.
+const SIGNING: &str = "[IP]\n192.0.2.10 = news.example.com\n[rfrelay]\ndmarcaddr = dmarc\n";
+
 #[test]
 fn conf_79_conf_80_conf_81_keys_are_read_by_their_names() {
     let world = World::new();
@@ -41,6 +44,7 @@ fn conf_79_conf_80_conf_81_keys_are_read_by_their_names() {
 fn conf_81_what_is_no_key_or_a_short_one_is_reported() {
     let world = World::new();
     world
+        .write("galerne.ini", SIGNING)
         .write("keys/example.com s1 id.pem", "rsa 1024")
         .write("keys/example.com s2 id.pem", "nonsense")
         .write("keys/example.com s3.pem", "rsa 2048");
@@ -54,4 +58,40 @@ fn conf_81_what_is_no_key_or_a_short_one_is_reported() {
         ]
     );
     assert_eq!(loaded.settings.unwrap().keys.len(), 1);
+}
+
+#[test]
+fn conf_85_check_warns_when_nobody_would_read_the_reports_of_a_domain_that_signs() {
+    let world = World::new();
+    world.write("keys/example.com s1 id.pem", "rsa 2048");
+    let expected = "galerne.ini:1: warning: [rfrelay] dmarcaddr: no local part for DMARC reports, \
+                    although keys/ signs for example.com; expected the one that its DMARC record \
+                    names in rua, such as dmarc";
+    assert_eq!(lines(&world.load()), [expected]);
+    world.write("galerne.ini", SIGNING);
+    assert_eq!(lines(&world.load()), [""; 0]);
+    let settings = world.settings();
+    assert_eq!(settings.rfrelay.dmarcaddr, ["dmarc"]);
+    // A default key signs for whoever comes: no domain to warn of.
+    let world = World::new();
+    world.write("keys/.def s1 id.pem", "rsa 2048");
+    assert_eq!(lines(&world.load()), [""; 0]);
+}
+
+#[test]
+fn conf_85_an_address_for_both_kinds_of_reports_gets_a_warning() {
+    let world = World::new();
+    world.write(
+        "galerne.ini",
+        "[IP]\n192.0.2.10 = news.example.com\n[rfrelay]\ndmarcaddr = dmarc Reports\nfbladdr = fbl reports\n",
+    );
+    let loaded = world.load();
+    let expected = "galerne.ini:5: warning: [rfrelay] fbladdr: reports stands in dmarcaddr too: its \
+                    mail is taken for DMARC reports";
+    assert!(
+        lines(&loaded).contains(&expected.to_owned()),
+        "{:?}",
+        lines(&loaded)
+    );
+    assert_eq!(loaded.settings.unwrap().rfrelay.fbladdr, ["fbl", "reports"]);
 }

@@ -396,6 +396,10 @@ fn conf_8_the_start_says_what_it_found() {
         "hosts/@next.ini",
         "[dns]\nmx = smtp.example.net\nport = 587\nlogin = a\npassw = b\n",
     );
+    world.write(
+        "galerne.ini",
+        "[IP]\n192.0.2.10 = news.example.com\n192.0.2.11 = mta11.example.net\n[rfrelay]\ndmarcaddr = dmarc\n",
+    );
     world
         .write("keys/news.example.com dkim id.pem", "rsa 2048")
         .write("certs/news.example.com.pem", "");

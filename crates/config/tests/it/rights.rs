@@ -314,6 +314,10 @@ fn conf_64_filters_name_lists_that_exist() {
 fn conf_95_files_with_secrets_readable_by_others() {
     let world = World::new();
     world
+        .write(
+            "galerne.ini",
+            "[IP]\n192.0.2.10 = news.example.com\n192.0.2.11 = mta11.example.net\n[rfrelay]\ndmarcaddr = dmarc\n",
+        )
         .write("users/shop.ini", IN)
         .write("keys/a.example dkim b.pem", "rsa 2048")
         .write("certs/a.key", "");
