@@ -58,6 +58,12 @@ pub enum Command {
     /// Reply patterns
     #[command(subcommand)]
     Patterns(PatternsCommand),
+    /// Say what would become of a plan of mail under this flow control; nothing is sent
+    ///
+    /// The plan is CSV with the columns day (1 is the first), group (@ for all others) and messages.
+    /// Every address begins with warmup. Prints for each day what is sent, the set in force and the
+    /// limit that was waited for longest, then the switches, and when each batch would be out.
+    Simulate(SimulateArgs),
     /// Accounts
     #[command(subcommand)]
     Users(UsersCommand),
@@ -153,6 +159,31 @@ pub struct PatternsTestArgs {
     pub json: bool,
 }
 
+#[derive(Debug, Args)]
+pub struct SimulateArgs {
+    /// The plan
+    #[arg(value_name = "PLAN.csv")]
+    pub plan: PathBuf,
+    /// Sender domain [default: the name of this server]
+    #[arg(long, value_name = "DOMAIN")]
+    pub sender: Option<String>,
+    /// Only from this address of [IP]; may be repeated [default: all]
+    #[arg(long, value_name = "ADDRESS")]
+    pub outbound: Option<Vec<std::net::IpAddr>>,
+    /// Time that a message takes in its session, in milliseconds
+    #[arg(long, default_value_t = 200, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    pub message_time: u64,
+    /// Different recipient domains in the group of all others
+    #[arg(long, default_value_t = 20, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub domains: u32,
+    /// Also draw volume and set of each day
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// One JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum UsersCommand {
     /// One line per account
@@ -192,6 +223,7 @@ pub fn main() -> ExitCode {
         Command::Send(args) => commands::send(&root, &args),
         Command::Explain(args) => commands::explain(&root, &args),
         Command::Patterns(PatternsCommand::Test(args)) => commands::patterns_test(&root, &args),
+        Command::Simulate(args) => commands::simulate(&root, &args),
         Command::Users(UsersCommand::List { json }) => commands::users_list(&root, json),
         Command::Version => print(
             concat!("galerne ", env!("CARGO_PKG_VERSION")),

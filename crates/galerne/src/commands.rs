@@ -3,13 +3,16 @@
 mod answers;
 mod demo;
 mod explain;
+mod picture;
 mod setup;
+mod simulate;
 mod submit;
 
 pub use answers::{patterns_test, users_list};
 pub use demo::demo;
 pub use explain::explain;
 pub use setup::{check, init};
+pub use simulate::simulate;
 pub use submit::send;
 
 use std::path::Path;
