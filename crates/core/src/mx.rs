@@ -229,6 +229,12 @@ impl Own<'_> {
             })
     }
 
+    /// Whether the address may be contacted: it lies in no network in which nothing public can be,
+    /// or we have an address there ourselves (FLOW-60).
+    pub fn allows(&self, address: IpAddr) -> bool {
+        !self.forbids(address)
+    }
+
     fn forbids(&self, address: IpAddr) -> bool {
         let Some(class) = class(address) else {
             return false;

@@ -24,7 +24,7 @@ fn conf_89_relay_82_conf_20_one_line_per_delivery_with_exactly_these_columns() {
     assert_eq!(
         text.lines().next().unwrap(),
         "rfsenddate,user,ref,rfmailno,rfrecno,email,sender,rfsendip,rfmxhost,rfmxip,rfdm,rfstp,rfcode,rfrcv,rfpattern,\
-         rfstr,rfstatus,rfhop,rfset,duration"
+         rfstr,rfstatus,rfhop,rfset,duration,tls"
     );
     let rows = world.rows("logs/rfmta.csv");
     assert_eq!(rows.len(), 1);
@@ -51,6 +51,7 @@ fn conf_89_relay_82_conf_20_one_line_per_delivery_with_exactly_these_columns() {
         ("rfhop", "1"),
         ("rfset", ""),
         ("duration", "34"),
+        ("tls", "TLSv1_3 TLS13_AES_256_GCM_SHA384 verified by ca"),
     ] {
         assert_eq!(rows[0][column], value, "{column}");
     }

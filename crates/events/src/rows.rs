@@ -37,6 +37,7 @@ const RFMTA: &[&str] = &[
     "rfhop",
     "rfset",
     "duration",
+    "tls",
 ];
 
 /// One line per transaction of a client (RELAY-82, RELAY-38). From `rfsendip` to `rfstr` it
@@ -146,6 +147,7 @@ fn delivery(submission: &Submission, settled: &Settled) -> Values {
     values.number(settled.attempts.len() as u64);
     values.push(&switches(attempt));
     values.number(settled.duration.as_millis() as u64);
+    values.push(attempt.and_then(|a| a.tls.as_deref()).unwrap_or(""));
     values
 }
 

@@ -234,7 +234,7 @@ pub(crate) fn attempt(stage: Stage, reply: Option<Reply>, class: Option<Class>) 
             description: "no such user".into(),
             source: "domains/@gmail.ini:12".into(),
         }),
-        tls: None,
+        tls: Some("TLSv1_3 TLS13_AES_256_GCM_SHA384 verified by ca".into()),
         duration: Duration::from_millis(12),
     }
 }

@@ -15,7 +15,7 @@ use galerne_dns::{HickoryResolver, Resolver};
 use galerne_events::{Logs, Options as LogOptions, Tee};
 use galerne_inbound::{Inbound, InboundWorld, Reception, View, certificates};
 use galerne_outbound::{ClientTls, Delivery, Edge, TcpDial, World};
-use galerne_store::{GroupFiles, ListStore};
+use galerne_store::{GroupFiles, ListStore, PolicyStore};
 
 use crate::further;
 use crate::sockets::{Listening, is_on_host};
@@ -101,6 +101,10 @@ impl House {
             lists: lists.clone(),
             book: book.clone(),
             events: events.clone(),
+            policies: Arc::new(
+                PolicyStore::open(&root.join("system/mtasts"))
+                    .map_err(|e| says("system/mtasts", &e))?,
+            ),
             verp_secret: secret(&root.join("system/verp.key"))
                 .map_err(|e| says("system/verp.key", &e))?,
         };

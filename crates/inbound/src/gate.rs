@@ -43,8 +43,7 @@ impl View {
             chunking: settings.chunking,
             prdr: settings.maxrcpt > 1,
             starttls: true,
-            // It comes with the TLS policies that can honour it.
-            requiretls: false,
+            requiretls: true,
             bare_lf: match settings.barelf {
                 BareLf::Reject => BareLfPolicy::Reject,
                 BareLf::Normalise => BareLfPolicy::Normalise,

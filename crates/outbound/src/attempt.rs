@@ -3,33 +3,37 @@
 //!
 //! Nothing is decided here about mail: what an answer means is for `galerne_core::chase`.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use galerne_core::model::{Plan, Remote, Stage, Submission};
 use galerne_core::mx::greets_as_us;
-use galerne_core::settings::{OutboundIp, RelayHost, Ssl};
+use galerne_core::refusal::Refusal;
+use galerne_core::settings::{OutboundIp, RelayHost};
+use galerne_core::tls_policy::{Demand, Encryption, broken, requiretls_not_offered};
 use galerne_smtp::ReversePath;
 use galerne_smtp::client::{
     Chunking, ClientAuth, ClientConfig, ClientEvent, ClientSession, FailureKind, LocalRefusal,
     RemoteAnswer, StartTlsUse, Transaction, TxRecipient,
 };
-use rustls_pki_types::ServerName;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsConnector;
 
 use crate::cancel::Cancelled;
-use crate::connection::{Connection, Key, Level, plain};
+use crate::connection::{Connection, Key, plain};
 use crate::content::{Sent, send_content};
 use crate::dial::{BoxStream, Dial};
+use crate::memory::Addresses;
 use crate::pool::{Pool, quit};
-use crate::tls::{ClientTls, Trust};
+use crate::tls::{ClientTls, TlsTrouble};
+use crate::tls_counts::{Failure, TlsCounts};
 
 /// What is needed to make attempts, one per process.
 pub struct Tools {
-    pub dial: Box<dyn Dial>,
+    pub dial: Arc<dyn Dial>,
     pub pool: Arc<Pool>,
+    /// Where TLS failed not long ago.
+    pub broken_tls: Addresses,
+    pub counts: Arc<TlsCounts>,
     /// The time for a stop is over.
     pub given_up: Cancelled,
 }
@@ -44,13 +48,16 @@ pub struct Order<'a> {
     /// Indices into the recipients of the submission.
     pub recipients: Vec<usize>,
     pub tls: &'a ClientTls,
+    /// What the session must be.
+    pub demand: Demand,
+    /// Look whether a certificate that need not be proved would be (MTA-STS, testing).
+    pub try_proof: bool,
     /// Until the final dot.
     pub deadline: Instant,
     /// For the reply to the final dot (RELAY-70).
     pub dot_deadline: Instant,
     pub connect_time: Duration,
     pub auth_clear: bool,
-    pub verify: bool,
 }
 
 /// What came of it.
@@ -63,6 +70,8 @@ pub struct End {
     pub special: Special,
     /// Set when the answers are ours and the remote was not asked.
     pub local: Option<LocalRefusal>,
+    /// Set when a policy does not let the remote be used: the next one is tried.
+    pub policy: Option<Refusal>,
 }
 
 /// Ends that are no answer of a remote.
@@ -96,7 +105,47 @@ impl End {
             tls,
             special,
             local: None,
+            policy: None,
         }
+    }
+
+    /// The client went away before the remote was asked.
+    pub fn cancelled(recipients: usize) -> End {
+        let answer = RemoteAnswer::Lost("the client went away".into());
+        End {
+            answers: vec![(Stage::Connect, answer); recipients],
+            dot_sent: false,
+            tls: None,
+            special: Special::Cancelled,
+            local: None,
+            policy: None,
+        }
+    }
+
+    /// A remote that was not asked, because a policy forbids it.
+    pub fn forbidden(recipients: usize, refusal: Refusal) -> End {
+        let text = refusal.reply(false).to_log();
+        End {
+            answers: vec![(Stage::Connect, RemoteAnswer::Lost(text)); recipients],
+            dot_sent: false,
+            tls: None,
+            special: Special::None,
+            local: None,
+            policy: Some(refusal),
+        }
+    }
+
+    /// There is no session as it has to be, and why; nothing goes out in clear (T-12).
+    fn without_tls(mut self, host: &str, demand: &Demand) -> End {
+        let why = match self.answers.first() {
+            Some((_, RemoteAnswer::Lost(why) | RemoteAnswer::Malformed(why))) => why.clone(),
+            Some((_, RemoteAnswer::Reply(reply))) => {
+                format!("STARTTLS was refused: {}", reply.to_log())
+            }
+            None => String::new(),
+        };
+        self.policy = Some(broken(host, &why, demand));
+        self
     }
 }
 
@@ -104,8 +153,8 @@ enum Step {
     Done(End),
     /// A reused session that proves closed, or says 421 before its MAIL was accepted: no hop.
     Stale(End),
-    /// TLS failed where it may: again in clear, to the same address.
-    Clear(End),
+    /// TLS failed: where that may be, again in clear, to the same address.
+    NoTls(End),
 }
 
 /// Makes one hop.
@@ -120,12 +169,15 @@ pub async fn attempt(
         return gone(order);
     }
     let mut key = key(order, outbound, remote);
+    if key.encryption == Encryption::IfOffered && tools.broken_tls.recently(remote.address) {
+        key.encryption = Encryption::Never;
+    }
     while let Some(mut connection) = tools.pool.take(&key) {
         if !connection.is_alive().await {
             continue;
         }
         match transact(tools, order, connection, true, cancelled).await {
-            Step::Done(end) | Step::Clear(end) => return end,
+            Step::Done(end) | Step::NoTls(end) => return end,
             Step::Stale(_) => break,
         }
     }
@@ -135,11 +187,12 @@ pub async fn attempt(
             Err(step) => step,
         };
         match step {
-            Step::Clear(end) => {
-                if !matches!(key.level, Level::Opportunistic(_)) {
-                    return end;
+            Step::NoTls(end) => {
+                if key.encryption != Encryption::IfOffered {
+                    return end.without_tls(&remote.host, &order.demand);
                 }
-                key.level = Level::Clear;
+                tools.broken_tls.remember(remote.address);
+                key.encryption = Encryption::Never;
             }
             Step::Done(end) | Step::Stale(end) => return end,
         }
@@ -155,29 +208,14 @@ fn key(order: &Order<'_>, outbound: &OutboundIp, remote: &Remote) -> Key {
     let credentials = order
         .host
         .and_then(|host| Some((host.login.clone()?, host.password.clone()?)));
-    // Credentials go to a verified peer only (ROUTE-41); a loopback peer needs no proof.
-    let must_verify = credentials.is_some() && order.verify && !remote.address.ip().is_loopback();
-    let trust = if must_verify {
-        Trust::Verified
-    } else {
-        Trust::Any
-    };
     let auth_in_clear = remote.address.ip().is_loopback() || order.auth_clear;
-    let level = match (order.host.map(|host| host.port), order.plan.ssl) {
-        (Some(465), _) => Level::Implicit(trust),
-        (_, Ssl::Never) => Level::Clear,
-        (_, Ssl::Required) => Level::Required(trust),
-        (_, Ssl::Opportunistic) if credentials.is_some() && !auth_in_clear => {
-            Level::Required(trust)
-        }
-        (_, Ssl::Opportunistic) => Level::Opportunistic(trust),
-    };
     Key {
         outbound: outbound.address,
         remote: remote.address,
         host: remote.host.clone(),
         ehlo,
-        level,
+        encryption: order.demand.encryption,
+        proof: order.demand.proof.clone(),
         credentials,
         auth_in_clear,
     }
@@ -211,13 +249,11 @@ async fn open(
         Ok(Ok(stream)) => stream,
     };
     let session = ClientSession::new(config(key));
-    let (stream, tls) = match key.level {
-        Level::Implicit(trust) => {
-            match handshake(stream, order.tls, trust, &key.host, key.remote, deadline).await {
-                Ok((stream, tls)) => (stream, Some(tls)),
-                Err(why) => return Err(fail(why, Stage::StartTls)),
-            }
-        }
+    let (stream, tls) = match key.encryption {
+        Encryption::Implicit => match encrypt(tools, order, key, stream, deadline).await {
+            Ok((stream, tls)) => (stream, Some(tls)),
+            Err(why) => return Err(no_tls(order, why)),
+        },
         _ => (stream, None),
     };
     let mut connection = Connection::new(key.clone(), session, stream, tls);
@@ -226,7 +262,7 @@ async fn open(
         .min(order.deadline);
     tokio::select! {
         biased;
-        result = become_ready(order, &mut connection, greeting) => match result {
+        result = become_ready(tools, order, &mut connection, greeting) => match result {
             Ok(()) => Ok(connection),
             Err(step) => Err(step),
         },
@@ -236,11 +272,11 @@ async fn open(
 
 /// What the protocol has to know of such a session.
 fn config(key: &Key) -> ClientConfig {
-    let (starttls, tls_active) = match key.level {
-        Level::Clear => (StartTlsUse::Never, false),
-        Level::Opportunistic(_) => (StartTlsUse::IfOffered, false),
-        Level::Required(_) => (StartTlsUse::Required, false),
-        Level::Implicit(_) => (StartTlsUse::Never, true),
+    let (starttls, tls_active) = match key.encryption {
+        Encryption::Never => (StartTlsUse::Never, false),
+        Encryption::IfOffered => (StartTlsUse::IfOffered, false),
+        Encryption::Required => (StartTlsUse::Required, false),
+        Encryption::Implicit => (StartTlsUse::Never, true),
     };
     ClientConfig {
         ehlo: key.ehlo.clone(),
@@ -256,6 +292,7 @@ fn config(key: &Key) -> ClientConfig {
 
 /// Greeting, EHLO, STARTTLS, AUTH: until a transaction may begin.
 async fn become_ready(
+    tools: &Tools,
     order: &Order<'_>,
     connection: &mut Connection,
     greeting: Instant,
@@ -263,21 +300,19 @@ async fn become_ready(
     let mut deadline = greeting;
     loop {
         match connection.step(deadline).await {
-            ClientEvent::Ready => return Ok(()),
+            ClientEvent::Ready => {
+                if order.try_proof && connection.tls.is_none() {
+                    tools.counts.failed(Failure::StartTlsNotSupported);
+                }
+                return Ok(());
+            }
             ClientEvent::Greeted => {
                 check_loop(order, connection)?;
                 deadline = order.deadline;
             }
             ClientEvent::StartTls => {
-                if let Err(why) = upgrade(order, connection).await {
-                    let end = End::all(
-                        order,
-                        Stage::StartTls,
-                        RemoteAnswer::Lost(why),
-                        None,
-                        Special::None,
-                    );
-                    return Err(Step::Clear(end));
+                if let Err(why) = upgrade(tools, order, connection).await {
+                    return Err(no_tls(order, why));
                 }
             }
             ClientEvent::Failed {
@@ -294,7 +329,10 @@ async fn become_ready(
                 };
                 let end = End::all(order, stage, answer, tls, special);
                 return Err(match kind {
-                    FailureKind::TlsRefused => Step::Clear(end),
+                    FailureKind::TlsRefused | FailureKind::TlsUnavailable => {
+                        tools.counts.failed(Failure::StartTlsNotSupported);
+                        Step::NoTls(end)
+                    }
                     _ => Step::Done(end),
                 });
             }
@@ -325,61 +363,59 @@ fn check_loop(order: &Order<'_>, connection: &Connection) -> Result<(), Step> {
     Ok(())
 }
 
-async fn upgrade(order: &Order<'_>, connection: &mut Connection) -> Result<(), String> {
-    let trust = match connection.key.level {
-        Level::Opportunistic(trust) | Level::Required(trust) | Level::Implicit(trust) => trust,
-        Level::Clear => Trust::Any,
-    };
+async fn upgrade(
+    tools: &Tools,
+    order: &Order<'_>,
+    connection: &mut Connection,
+) -> Result<(), String> {
     let deadline = order.deadline.min(Instant::now() + order.connect_time);
     let clear: BoxStream = std::mem::replace(&mut connection.stream, Box::pin(tokio::io::empty()));
-    let (stream, tls) = handshake(
-        clear,
-        order.tls,
-        trust,
-        &connection.key.host,
-        connection.key.remote,
-        deadline,
-    )
-    .await?;
+    let (stream, tls) = encrypt(tools, order, &connection.key, clear, deadline).await?;
     connection.stream = stream;
     connection.tls = Some(tls);
     connection.session.tls_established();
     Ok(())
 }
 
-async fn handshake(
+/// Does the handshake and counts what came of it.
+async fn encrypt(
+    tools: &Tools,
+    order: &Order<'_>,
+    key: &Key,
     stream: BoxStream,
-    tls: &ClientTls,
-    trust: Trust,
-    host: &str,
-    remote: SocketAddr,
     deadline: Instant,
 ) -> Result<(BoxStream, String), String> {
-    let name = ServerName::try_from(host.trim_end_matches('.').to_owned())
-        .unwrap_or_else(|_| ServerName::IpAddress(remote.ip().into()));
-    let connect = TlsConnector::from(tls.config(trust)).connect(name, stream);
-    match timeout_at(deadline, connect).await {
-        Err(_) => Err("TLS handshake timed out".into()),
-        Ok(Err(error)) => Err(format!("TLS handshake failed: {}", plain(&error))),
-        Ok(Ok(stream)) => {
-            let session = stream.get_ref().1;
-            let version = session
-                .protocol_version()
-                .and_then(|v| v.as_str())
-                .unwrap_or("TLS");
-            let suite = session
-                .negotiated_cipher_suite()
-                .and_then(|s| s.suite().as_str())
-                .unwrap_or("?");
-            let proof = if trust == Trust::Verified {
-                "verified"
-            } else {
-                "unverified"
-            };
-            let tls = format!("{version} {suite} {proof}");
-            Ok((Box::pin(stream) as BoxStream, tls))
+    let peer = (&*key.host, key.remote.ip());
+    let made = order
+        .tls
+        .handshake(stream, &key.proof, peer, order.try_proof, deadline);
+    match made.await {
+        Ok(encrypted) => {
+            match encrypted.tried {
+                Some(Err(TlsTrouble { why, kind })) => {
+                    tools.counts.failed(kind);
+                    tracing::info!(host = %key.host, %why, "MTA-STS, testing: not verified");
+                }
+                _ => tools.counts.encrypted(),
+            }
+            Ok((encrypted.stream, encrypted.tls))
+        }
+        Err(trouble) => {
+            tools.counts.failed(trouble.kind);
+            Err(trouble.why)
         }
     }
+}
+
+fn no_tls(order: &Order<'_>, why: String) -> Step {
+    let answer = RemoteAnswer::Lost(why);
+    Step::NoTls(End::all(
+        order,
+        Stage::StartTls,
+        answer,
+        None,
+        Special::None,
+    ))
 }
 
 /// One transaction on a session that is ready.
@@ -439,7 +475,14 @@ fn ended(order: &Order<'_>, connection: &Connection, event: ClientEvent) -> (End
         ClientEvent::Finished(result) => {
             // An end that never left us was not sent.
             let dot_sent = result.dot_sent && connection.end_is_out();
-            let (answers, local) = (result.recipients, result.local);
+            let (mut answers, mut local) = (result.recipients, result.local);
+            let mut policy = None;
+            if local == Some(LocalRefusal::RequireTlsNotOffered) {
+                local = None;
+                policy = Some(requiretls_not_offered(&connection.key.host));
+                let why = RemoteAnswer::Lost("the remote does not offer REQUIRETLS".into());
+                answers.fill((Stage::Mail, why));
+            }
             (
                 End {
                     answers,
@@ -447,6 +490,7 @@ fn ended(order: &Order<'_>, connection: &Connection, event: ClientEvent) -> (End
                     tls,
                     special: Special::None,
                     local,
+                    policy,
                 },
                 result.usable,
             )
@@ -491,8 +535,7 @@ fn give_back(tools: &Tools, connection: Connection) {
 }
 
 fn gone(order: &Order<'_>) -> End {
-    let answer = RemoteAnswer::Lost("the client went away".into());
-    End::all(order, Stage::Connect, answer, None, Special::Cancelled)
+    End::cancelled(order.recipients.len())
 }
 
 fn transaction(order: &Order<'_>) -> Transaction {

@@ -15,7 +15,7 @@ use galerne_core::plan::patience;
 use galerne_core::ports::Module;
 use galerne_core::refusal::{Code, Refusal};
 use galerne_core::settings::OutboundIp;
-use galerne_core::tls_policy::requiretls_not_offered;
+use galerne_core::tls_policy::sts::Mode;
 use galerne_dns::LookupFailure;
 use galerne_smtp::client::{LocalRefusal, RemoteAnswer, is_safe};
 use galerne_smtp::{Mailbox, ReversePath};
@@ -24,6 +24,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::attempt::{End, Order, Special, attempt};
 use crate::cancel::Cancelled;
 use crate::delivery::Delivery;
+use crate::demand::demand;
 use crate::prepare::{Asking, Prepared, remotes};
 use crate::settle::elapsed;
 
@@ -45,6 +46,8 @@ struct Last {
     answer: RemoteAnswer,
     qualification: Option<Qualification>,
     dot_sent: bool,
+    /// Our own word on it: a policy did not let the remote be used.
+    policy: Option<Refusal>,
 }
 
 struct Run<'a> {
@@ -242,7 +245,29 @@ impl<'a> Run<'a> {
             NextHop::Host(host) => Some(&**host),
             NextHop::Mx => None,
         };
+        let first = members.first().and_then(|&i| self.journeys.get(i));
+        let prepared = first.map(|journey| &*journey.prepared);
+        let asked = (self.submission, hop.plan, prepared);
+        let wanted = demand(
+            self.delivery,
+            &*edge.resolver,
+            asked,
+            hop.remote,
+            self.deadline,
+        );
+        let wanted = tokio::select! {
+            biased;
+            wanted = wanted => wanted,
+            () = cancelled.wait() => return End::cancelled(members.len()),
+        };
+        let demand = match wanted {
+            Ok(demand) => demand,
+            Err(refusal) => return End::forbidden(members.len(), refusal),
+        };
+        let policy = prepared.and_then(|p| p.policy.as_ref());
         let order = Order {
+            demand,
+            try_proof: policy.is_some_and(|policy| policy.mode == Mode::Testing),
             submission: self.submission,
             plan: hop.plan,
             host,
@@ -257,7 +282,6 @@ impl<'a> Run<'a> {
             dot_deadline: self.dot_deadline,
             connect_time: self.submission.settings.rfmta.connecttimeout,
             auth_clear: host.is_some_and(|host| host.authclear),
-            verify: host.is_none_or(|host| host.verify),
         };
         attempt(
             &self.delivery.tools,
@@ -317,6 +341,7 @@ impl<'a> Run<'a> {
         let answers = end.answers.iter().map(|(_, answer)| answer);
         let qualifications: Vec<_> = answers.zip(&refusals).map(qualify).collect();
         let mut verdicts = match end.special {
+            Special::None if end.policy.is_some() => vec![Verdict::NextRemote; end.answers.len()],
             Special::None => judge_all(&end.answers, &qualifications, end.dot_sent),
             Special::Auth => vec![Verdict::NextRemote; end.answers.len()],
             Special::Cancelled | Special::Loop => {
@@ -353,6 +378,7 @@ impl<'a> Run<'a> {
         qualifications: Vec<Option<Qualification>>,
     ) {
         let (tls, duration, dot_sent) = (end.tls, hop.started.elapsed(), end.dot_sent);
+        let policy = end.policy;
         let each = end.answers.into_iter().zip(qualifications);
         for (place, ((stage, answer), qualification)) in members.iter().zip(each) {
             let Some(journey) = self.journeys.get_mut(*place) else {
@@ -370,6 +396,7 @@ impl<'a> Run<'a> {
                 answer,
                 qualification,
                 dot_sent,
+                policy: policy.clone(),
             });
         }
     }
@@ -410,7 +437,8 @@ impl<'a> Run<'a> {
                 let text = format!("5.6.7 X-SMTP-R-API {host} does not offer SMTPUTF8");
                 Some(Refusal::standard(550, text, "RELAY-28"))
             }
-            LocalRefusal::RequireTlsNotOffered => Some(requiretls_not_offered(host)),
+            // The next remote may offer it.
+            LocalRefusal::RequireTlsNotOffered => None,
             LocalRefusal::UnsafeAddress => {
                 let sender = hop
                     .sender
@@ -533,6 +561,9 @@ fn booked(
 
 impl Last {
     fn ending(&self) -> Ending<'_> {
+        if let Some(refusal) = &self.policy {
+            return Ending::Refused(refusal);
+        }
         Ending::Attempt {
             host: &self.host,
             stage: self.stage,

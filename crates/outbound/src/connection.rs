@@ -7,12 +7,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use galerne_core::tls_policy::{Encryption, Proof};
 use galerne_smtp::client::{ClientEvent, ClientSession, Transaction};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 
 use crate::dial::BoxStream;
-use crate::tls::Trust;
 
 /// Output buffers larger than this are given back after a message.
 const KEEP_BUFFER: usize = 64 * 1024;
@@ -30,7 +30,9 @@ pub struct Key {
     /// The remote's name, since certificates and SNI depend on it.
     pub host: std::sync::Arc<str>,
     pub ehlo: String,
-    pub level: Level,
+    pub encryption: Encryption,
+    /// What vouched for the certificate: a session that proved less is not for mail that wants more.
+    pub proof: Proof,
     /// Login and password, if AUTH is done. (Debug of the secret hides it.)
     pub credentials: Option<(String, galerne_core::settings::Secret)>,
     pub auth_in_clear: bool,
@@ -44,25 +46,12 @@ impl std::hash::Hash for Key {
     }
 }
 
-/// How the session is encrypted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Level {
-    /// Never.
-    Clear,
-    /// STARTTLS when offered.
-    Opportunistic(Trust),
-    /// STARTTLS or nothing.
-    Required(Trust),
-    /// From the first octet (port 465, CONF-77).
-    Implicit(Trust),
-}
-
 /// An open session.
 pub struct Connection {
     pub key: Key,
     pub session: ClientSession,
     pub stream: BoxStream,
-    /// Protocol and cipher, once encrypted.
+    /// Protocol, cipher and what verified the certificate, once encrypted.
     pub tls: Option<String>,
     out: Vec<u8>,
     /// How much of `out` the stream has taken.

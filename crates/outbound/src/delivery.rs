@@ -11,17 +11,20 @@ use galerne_core::bundle::{self, Planned};
 use galerne_core::model::{Answer, Settled, Submission};
 use galerne_core::ports::{BoxFuture, DeliverNow, EventSink, GroupBook, Lists};
 use galerne_dns::Resolver;
+use galerne_store::PolicyStore;
 
 use crate::attempt::Tools;
 use crate::bundle::run_bundle;
 use crate::cancel::{Cancel, Cancelled};
 use crate::dial::Dial;
-use crate::memory::TimedOut;
+use crate::memory::Addresses;
 use crate::pool::Pool;
 use crate::prepare::{Prepared, Unprepared, prepare};
 use crate::settle;
 use crate::slots::Slots;
+use crate::sts::Policies;
 use crate::tls::ClientTls;
+use crate::tls_counts::TlsCounts;
 
 /// What changes with the settings.
 #[derive(Clone)]
@@ -40,6 +43,8 @@ pub struct World {
     pub lists: Arc<dyn Lists>,
     pub book: Arc<dyn GroupBook>,
     pub events: Arc<dyn EventSink>,
+    /// MTA-STS policies that were fetched.
+    pub policies: Arc<PolicyStore>,
     /// Secret of the tags in generated return addresses (RET-13).
     pub verp_secret: Vec<u8>,
 }
@@ -51,7 +56,8 @@ pub struct Delivery {
     pub(crate) book: Arc<dyn GroupBook>,
     pub(crate) events: Arc<dyn EventSink>,
     pub(crate) verp_secret: Vec<u8>,
-    pub(crate) timed_out: TimedOut,
+    pub(crate) timed_out: Addresses,
+    pub(crate) policies: Arc<Policies>,
     pub(crate) slots: Slots,
     give_up: Cancel,
     edge: RwLock<Edge>,
@@ -62,10 +68,17 @@ impl Delivery {
     /// Ready to deliver. The caller spawns `Pool::sweep` for `pool()`.
     pub fn new(world: World, edge: Edge) -> Arc<Self> {
         let (give_up, given_up) = Cancel::new();
+        let (dial, counts) = (
+            Arc::<dyn Dial>::from(world.dial),
+            Arc::<TlsCounts>::default(),
+        );
+        let policies = Policies::new(world.policies, dial.clone(), counts.clone());
         Arc::new(Delivery {
             tools: Tools {
-                dial: world.dial,
+                dial,
                 pool: Arc::default(),
+                broken_tls: Addresses::broken_tls(),
+                counts,
                 given_up,
             },
             give_up,
@@ -73,7 +86,8 @@ impl Delivery {
             book: world.book,
             events: world.events,
             verp_secret: world.verp_secret,
-            timed_out: TimedOut::default(),
+            timed_out: Addresses::timed_out(),
+            policies,
             slots: Slots::new(edge.slots),
             edge: RwLock::new(edge),
             rotation: AtomicUsize::new(0),
@@ -83,6 +97,11 @@ impl Delivery {
     /// The idle sessions.
     pub fn pool(&self) -> Arc<Pool> {
         self.tools.pool.clone()
+    }
+
+    /// How often TLS came about, and why not.
+    pub fn tls_counts(&self) -> Arc<TlsCounts> {
+        self.tools.counts.clone()
     }
 
     /// What is in force now.

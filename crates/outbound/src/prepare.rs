@@ -8,13 +8,15 @@ use std::time::Duration;
 use galerne_core::model::{NextHop, Plan, Remote, Submission};
 use galerne_core::plan::{self, Asked};
 use galerne_core::refusal::Refusal;
-use galerne_core::settings::{Group, RelayHost};
+use galerne_core::settings::{Group, RelayHost, Ssl};
+use galerne_core::tls_policy::sts::Policy;
 use galerne_dns::{
     Destination, DestinationFailure, LookupFailure, find_destination, host_addresses,
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::delivery::Delivery;
+use crate::sts::Means;
 
 /// Longest pause between two lookups of the same name.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -25,6 +27,8 @@ pub struct Prepared {
     pub plans: Vec<Plan>,
     /// The MX of the domain, when they were looked up.
     pub destination: Option<Destination>,
+    /// The MTA-STS policy of the domain, if it has one.
+    pub policy: Option<Arc<Policy>>,
     /// What names the MX, for bundling: equal words, equal hosts.
     pub exchangers: String,
 }
@@ -81,33 +85,28 @@ pub async fn prepare(
         let group = group.clone();
         let plans =
             plan::plans(settings, &asked, &group, domain).map_err(|r| refused(r, Some(group)))?;
-        return Ok(prepared(plans, None));
+        return Ok(prepared(plans, None, None));
     }
     if !plan::needs_group(asked.account, asked.directive) {
         let group = settings.catch_all.clone();
         let plans = plan::plans(settings, &asked, &group, domain).map_err(|r| refused(r, None))?;
-        return Ok(prepared(plans, None));
+        return Ok(prepared(plans, None, None));
     }
     let timeout = plan::timeout(settings, &asked);
     let deadline = Instant::from_std(submission.received) + timeout;
     // Where no route goes by MX as far as is known, the MX only tell the group: mail does not
     // wait for name servers that fail (FLOW-56).
     let unknown = settings.groups.detect(domain, None).group;
-    let by_mx = plan::plans(settings, &asked, &unknown, domain)
-        .is_ok_and(|plans| plans.iter().any(is_by_mx));
-    let destination = match by_mx {
-        true => {
-            lookup(
-                delivery,
-                submission,
-                domain,
-                deadline,
-                Asking::UntilDeadline,
-            )
-            .await
-        }
-        false => lookup(delivery, submission, domain, deadline, Asking::Once).await,
+    let likely = plan::plans(settings, &asked, &unknown, domain).unwrap_or_default();
+    let asking = match likely.iter().any(is_by_mx) {
+        true => Asking::UntilDeadline,
+        false => Asking::Once,
     };
+    let has_policy = likely.iter().any(|plan| wants_policy(submission, plan));
+    let (destination, mut policy) = tokio::join!(
+        lookup(delivery, submission, domain, deadline, asking),
+        policy(delivery, submission, domain, deadline, has_policy),
+    );
     let names = destination
         .as_ref()
         .ok()
@@ -123,6 +122,10 @@ pub async fn prepare(
     let plans = plan::plans(settings, &asked, &group, domain)
         .map_err(|r| refused(r, Some(group.clone())))?;
     let by_mx = plans.iter().any(is_by_mx);
+    // The group sends it another way than was likely.
+    if !has_policy && plans.iter().any(|plan| wants_policy(submission, plan)) {
+        policy = self::policy(delivery, submission, domain, deadline, true).await;
+    }
     let destination = match destination {
         Ok(destination) => {
             record_mx(delivery, &group, &destination);
@@ -138,10 +141,38 @@ pub async fn prepare(
             });
         }
     };
-    Ok(prepared(plans, destination))
+    Ok(prepared(plans, destination, policy))
 }
 
-fn prepared(plans: Vec<Plan>, destination: Option<Destination>) -> Prepared {
+/// Whether the domain's MTA-STS policy matters to a plan. Relay hosts have none.
+fn wants_policy(submission: &Submission, plan: &Plan) -> bool {
+    submission.settings.rfmta.mtasts && is_by_mx(plan) && plan.ssl != Ssl::Never
+}
+
+async fn policy(
+    delivery: &Delivery,
+    submission: &Submission,
+    domain: &str,
+    deadline: Instant,
+    wanted: bool,
+) -> Option<Arc<Policy>> {
+    if !wanted {
+        return None;
+    }
+    let edge = delivery.edge();
+    let means = Means {
+        resolver: edge.resolver,
+        tls: edge.tls,
+        settings: submission.settings.clone(),
+    };
+    delivery.policies.policy(domain, means, deadline).await
+}
+
+fn prepared(
+    plans: Vec<Plan>,
+    destination: Option<Destination>,
+    policy: Option<Arc<Policy>>,
+) -> Prepared {
     let by_mx = plans.iter().any(is_by_mx);
     let hosts = destination
         .iter()
@@ -152,10 +183,17 @@ fn prepared(plans: Vec<Plan>, destination: Option<Destination>) -> Prepared {
         .map(|(preference, host, _)| format!("{preference} {host}"))
         .collect();
     names.sort_unstable();
+    // Equal hosts are not equal where one domain trusts them and the other does not.
+    let secure = destination.iter().flat_map(|found| &found.secure);
+    let mut secure: Vec<String> = secure.map(|s| format!("dnssec {}", s.host)).collect();
+    secure.sort_unstable();
+    names.append(&mut secure);
+    names.extend(policy.as_ref().map(|policy| format!("{policy:?}")));
     let exchangers = names.join(" ");
     Prepared {
         plans,
         destination,
+        policy,
         exchangers,
     }
 }

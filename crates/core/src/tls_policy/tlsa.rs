@@ -1,5 +1,7 @@
 //! TLSA records (RFC 6698) as SMTP uses them (RFC 7672): which of them can be used.
 
+use sha2::{Digest, Sha256, Sha512};
+
 /// A record as published.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TlsaRecord {
@@ -47,13 +49,28 @@ pub struct Tlsa {
     pub data: Vec<u8>,
 }
 
+impl Tlsa {
+    /// Whether it is about this certificate, given whole and its public key, both in DER.
+    pub fn matches(&self, whole: &[u8], key: &[u8]) -> bool {
+        let part = match self.selector {
+            Selector::Whole => whole,
+            Selector::Key => key,
+        };
+        match self.matching {
+            Matching::Exact => self.data == part,
+            Matching::Sha256 => self.data == Sha256::digest(part).as_slice(),
+            Matching::Sha512 => self.data == Sha512::digest(part).as_slice(),
+        }
+    }
+}
+
 /// The usable records of one host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TlsaSet {
     /// At least one.
     pub records: Vec<Tlsa>,
     /// Names of which one must stand in a certificate under a DANE-TA record: the TLSA base
-    /// domain, the MX host, the recipient's domain (RFC 7672 §3.2.2).
+    /// domain and the MX host (RFC 7672 §3.2.2).
     pub names: Vec<String>,
 }
 
@@ -170,5 +187,28 @@ mod tests {
                 (Usage::Server, Selector::Key, Matching::Exact),
             ])
         );
+    }
+
+    #[test]
+    fn t_16_each_selector_and_each_digest_compares_the_right_octets() {
+        let (whole, key) = (b"certificate".as_slice(), b"key".as_slice());
+        let of = |selector, matching, data: Vec<u8>| Tlsa {
+            usage: Usage::Server,
+            selector,
+            matching,
+            data,
+        };
+        for (selector, part) in [(Selector::Whole, whole), (Selector::Key, key)] {
+            for (matching, data) in [
+                (Matching::Exact, part.to_vec()),
+                (Matching::Sha256, Sha256::digest(part).to_vec()),
+                (Matching::Sha512, Sha512::digest(part).to_vec()),
+            ] {
+                let record = of(selector, matching, data);
+                assert!(record.matches(whole, key), "{record:?}");
+                assert!(!record.matches(b"other", b"other"), "{record:?}");
+            }
+        }
+        assert!(!of(Selector::Key, Matching::Exact, whole.to_vec()).matches(whole, key));
     }
 }

@@ -147,7 +147,7 @@ fn relay_8_conf_28_ports_say_what_is_spoken_unless_the_entry_does() {
             strict: false,
             on_host: &|_| true,
             key_facts: &|_| Err("no key".into()),
-        further: &|_| Vec::new(),
+            further: &|_| Vec::new(),
         };
         let settings = galerne_config::load(world.path(), options)
             .settings
@@ -249,7 +249,8 @@ async fn conf_29_with_nothing_in_certs_a_certificate_is_made() {
     // Nobody signed it, so it is not checked here; the session is encrypted all the same.
     let config = galerne_outbound::ClientTls::new(None)
         .unwrap()
-        .config(galerne_outbound::tls::Trust::Any);
+        .config(&galerne_core::tls_policy::Proof::None)
+        .unwrap();
     let stream = TcpStream::connect(door.implicit).await.unwrap();
     let name = ServerName::try_from("whatever.example").unwrap();
     let tls = tokio_rustls::TlsConnector::from(config)

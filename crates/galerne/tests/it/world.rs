@@ -31,6 +31,7 @@ use galerne_sim::client::{TestClient, TestReply};
 use galerne_sim::net::{Fate, SimNet};
 use galerne_sim::sink::{Sink, SinkOptions};
 use galerne_sim::tls::TestCa;
+use galerne_store::PolicyStore;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 #[path = "world/parts.rs"]
@@ -110,6 +111,7 @@ impl World {
             lists: lists.clone(),
             book: book.clone(),
             events: events.clone(),
+            policies: Arc::new(PolicyStore::open(&root.path().join("system/mtasts")).unwrap()),
             verp_secret: b"the secret of return addresses".to_vec(),
         };
         let delivery = Delivery::new(world, edge(&snapshot, zone.clone()));
