@@ -333,6 +333,14 @@ async fn become_ready(
                         tools.counts.failed(Failure::StartTlsNotSupported);
                         Step::NoTls(end)
                     }
+                    // In TLS 1.3 a server says only now that it did not like our handshake.
+                    FailureKind::Lost
+                        if stage == Stage::Ehlo
+                            && connection.tls.is_some()
+                            && connection.key.encryption == Encryption::IfOffered =>
+                    {
+                        Step::NoTls(end)
+                    }
                     _ => Step::Done(end),
                 });
             }

@@ -57,6 +57,13 @@ impl DaneConfigs {
     }
 }
 
+#[cfg(test)]
+impl DaneConfigs {
+    pub fn len(&self) -> usize {
+        self.by_set.lock().unwrap().len()
+    }
+}
+
 /// Accepts what the records vouch for.
 #[derive(Debug)]
 struct DaneVerifier {
