@@ -111,10 +111,6 @@ const SIGNING: Part = Part::Later {
     issue: 4,
     what: "signing with S/MIME",
 };
-const QUOTAS: Part = Part::Later {
-    issue: 3,
-    what: "the limit per hour and day",
-};
 const RELAY_SERVICE: Part = Part::Later {
     issue: 4,
     what: "the relay service",
@@ -139,6 +135,11 @@ const HTTP: Part = Part::Later {
 const PUSH: Part = Part::Later {
     issue: 7,
     what: "push notification",
+};
+/// RELAY-21 lets relayed mail keep its From as it is.
+const API_FROM: Part = Part::Later {
+    issue: 7,
+    what: "mail by API and jobs, on which alone it acts,",
 };
 const JOBS: Part = Part::Later {
     issue: 8,

@@ -215,6 +215,9 @@ pub struct Account {
     pub authorizedrouting: Vec<String>,
     /// Patterns of `granted_from_addr` (CONF-55).
     pub granted_from: Option<Vec<String>>,
+    /// Most recipients per sliding hour and day (CONF-93); 0: no limit.
+    pub maxhour: u64,
+    pub maxday: u64,
     /// List names, `%user%` replaced.
     pub filter: Vec<String>,
     pub message: MessageKeys,

@@ -98,6 +98,8 @@ pub fn account(name: &str) -> Account {
         authorizedroute: Vec::new(),
         authorizedrouting: Vec::new(),
         granted_from: None,
+        maxhour: 0,
+        maxday: 0,
         filter: vec!["rfhard".to_owned(), name.to_owned()],
         message: MessageKeys::default(),
         routing: RoutingKeys::default(),

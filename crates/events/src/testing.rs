@@ -106,6 +106,8 @@ pub(crate) fn account() -> Account {
         authorizedroute: Vec::new(),
         authorizedrouting: Vec::new(),
         granted_from: None,
+        maxhour: 0,
+        maxday: 0,
         filter: Vec::new(),
         message: Default::default(),
         routing: Default::default(),

@@ -99,6 +99,8 @@ fn account(sheet: &mut Sheet, name: String) -> Account {
         authorizedroute: sheet.or_default(s, "authorizedroute", values::at_names),
         authorizedrouting: sheet.or_default(s, "authorizedrouting", values::at_names),
         granted_from: set(sheet.key(s, "granted_from_addr", values::sender_patterns)),
+        maxhour: sheet.or_default(s, "maxhour", values::count),
+        maxday: sheet.or_default(s, "maxday", values::count),
         filter: filter(sheet, &name),
         message: routing::message(sheet, "message"),
         routing: routing::keys(sheet, "routing"),

@@ -1,6 +1,6 @@
 //! The keys of `users/<name>.ini` (CONF-39, CONF-54).
 
-use super::{HTTP, JOBS, KeySpec, Kind, PUSH, QUOTAS, RELAY_SERVICE, RETURNS, SIGNING};
+use super::{API_FROM, HTTP, JOBS, KeySpec, Kind, PUSH, RELAY_SERVICE, RETURNS, SIGNING};
 
 type K = KeySpec;
 
@@ -27,10 +27,10 @@ pub const ACCOUNT: &[KeySpec] = &[
     K::new(&["account"], "authorizedroute", Kind::AtNames, "", "CONF-49", "Relay hosts the user may use; absent: none."),
     K::new(&["account"], "authorizedrouting", Kind::AtNames, "", "CONF-50", "Groups for which orders may give parameters; * = all, absent: none."),
     K::new(&["account"], "granted_from_addr", Kind::SenderPatterns, "", "CONF-55", "Patterns one of which the From address must match."),
-    K::new(&["account"], "forced_from_addr", Kind::SenderPatterns, "", "CONF-55", "Replaces the From address of jobs and API mail.").later(JOBS),
-    K::new(&["account"], "default_from_addr", Kind::SenderPatterns, "", "CONF-55", "From address of jobs and API mail that give none.").later(JOBS),
-    K::new(&["account"], "maxhour", MANY, "0", "CONF-93", "Most recipients per sliding hour; 0 = no limit.").later(QUOTAS),
-    K::new(&["account"], "maxday", MANY, "0", "CONF-93", "Most recipients per sliding day; 0 = no limit.").later(QUOTAS),
+    K::new(&["account"], "forced_from_addr", Kind::SenderPatterns, "", "CONF-55", "Replaces the From address of jobs and API mail.").later(API_FROM),
+    K::new(&["account"], "default_from_addr", Kind::SenderPatterns, "", "CONF-55", "From address of jobs and API mail that give none.").later(API_FROM),
+    K::new(&["account"], "maxhour", MANY, "0", "CONF-93", "Most recipients per sliding hour; 0 = no limit."),
+    K::new(&["account"], "maxday", MANY, "0", "CONF-93", "Most recipients per sliding day; 0 = no limit."),
     K::new(&["account"], "apissl", Kind::Flag, "1", "API-4", "API only over TLS.").later(HTTP),
     K::new(&["account"], "apikey", Kind::Secret, "", "API-3", "Key of the user for the HTTP API.").later(HTTP),
     K::new(&["list"], "filter", Kind::Lists, "rfhard %user%", "CONF-57", "Lists whose addresses get no mail; %user% is the user's own."),

@@ -424,7 +424,7 @@ fn conf_8_the_start_says_what_it_found() {
 }
 
 #[test]
-fn later_parts_give_one_warning_for_each_key() {
+fn conf_54_conf_55_later_parts_give_one_warning_for_each_key() {
     let world = World::empty();
     world.write(
         "galerne.ini",
@@ -432,13 +432,13 @@ fn later_parts_give_one_warning_for_each_key() {
     );
     world.write(
         "users/shop.ini",
-        "[account]\nsmtpip = 192.0.2.1\nmaxhour = 100\n[routing]\nsign = 0\narc = 0\n",
+        "[account]\nsmtpip = 192.0.2.1\ndefault_from_addr = *@a.example.com\n[routing]\nsign = 0\narc = 0\n[returns]\nforward = x@a.example.com\n[relay@b.example.com]\nport = 26\n[push]\nmethod = basic\n[webhook]\nformat = form\n",
     );
     assert_eq!(
         lines(&world.load()),
         [
             "galerne.ini:4: warning: [rftrack] listen: the HTTP server is not part of this version; the key is read and has no effect yet",
-            "users/shop.ini:3: warning: [account] maxhour: the limit per hour and day is not part of this version; the key is read and has no effect yet",
+            "users/shop.ini:3: warning: [account] default_from_addr: mail by API and jobs, on which alone it acts, is not part of this version; the key is read and has no effect yet",
         ]
     );
 }

@@ -18,6 +18,8 @@ pub(super) fn account() -> Account {
         authorizedroute: Vec::new(),
         authorizedrouting: Vec::new(),
         granted_from: None,
+        maxhour: 0,
+        maxday: 0,
         filter: Vec::new(),
         message: MessageKeys {
             timeout: Key::Absent,

@@ -77,6 +77,19 @@ fn conf_53_an_empty_secret_and_a_broken_hash_match_nothing() {
 }
 
 #[test]
+fn conf_53_if_6_a_password_that_is_hashed_matches_itself_alone() {
+    let one = hash_password(b"correct horse", &[1; 16]).unwrap();
+    let other = hash_password(b"correct horse", &[2; 16]).unwrap();
+    assert!(one.0.starts_with("{argon2}$argon2id$v=19$"), "{}", one.0);
+    assert_ne!(one, other, "the salt is part of it");
+    for hash in [&one, &other] {
+        assert!(verify_password(hash, b"correct horse"));
+        assert!(!verify_password(hash, b"correct horsf"));
+    }
+    assert_eq!(hash_password(b"x", b""), None);
+}
+
+#[test]
 fn relay_9_login_and_password_come_from_the_user_file() {
     let accounts = accounts(vec![
         with_login("shop", "Shop@Example.com", "secret", true),
@@ -135,6 +148,29 @@ fn conf_53_an_unknown_login_costs_what_a_hash_costs() {
         "refused",
         "the decoy opens nothing"
     );
+}
+
+#[test]
+fn t_25_an_unknown_login_and_a_password_in_clear_cost_what_a_hash_costs() {
+    // 16 MiB: the one computation outweighs all else by far.
+    let dear = format!(
+        "{{argon2}}$argon2id$v=19$m=16384,t=1,p=1$c29tZXNhbHQ${}",
+        "A".repeat(43)
+    );
+    let accounts = accounts(vec![
+        with_login("a", "hashed", &dear, true),
+        with_login("b", "clear", "clear", true),
+    ]);
+    let time = |login: &str| {
+        let began = std::time::Instant::now();
+        assert_eq!(verdict(&accounts, login, "wrong", true), "refused");
+        began.elapsed()
+    };
+    let hashed = time("hashed");
+    for login in ["nobody", "clear"] {
+        let took = time(login);
+        assert!(took * 4 > hashed, "{login}: {took:?}, hashed: {hashed:?}");
+    }
 }
 
 #[test]
