@@ -4,6 +4,7 @@ use super::*;
 use crate::settings::Key;
 use crate::testing::{account, group, host, ips, mailbox, sender, settings};
 
+mod rights;
 mod sign;
 mod table;
 
@@ -52,6 +53,18 @@ impl Case {
             (explained, plans) => panic!("{explained:?} but {plans:?}"),
         }
         explained
+    }
+
+    /// The plans alone, for tables.
+    fn unexplained(&self) -> Result<Vec<Plan>, Refusal> {
+        let asked = Asked {
+            account: Some(&self.account),
+            directive: &self.directive,
+            sender: &self.sender,
+            header_from: self.from.as_ref(),
+        };
+        let group = Arc::new(self.group.clone());
+        plans(&self.settings, &asked, &group, "example.org")
     }
 
     fn plan(&self) -> Plan {
@@ -544,7 +557,7 @@ fn relay_46_a_null_sender_stays_null_whatever_is_said() {
 }
 
 #[test]
-fn relay_47_the_resulting_domain_must_be_authorised() {
+fn relay_47_conf_48_the_resulting_domain_must_be_authorised() {
     let mut case = case();
     case.account.authorizedsender = Some(names("example.com"));
     assert_eq!(case.sender(), fixed("orders@example.com"));
@@ -574,7 +587,7 @@ fn relay_47_the_resulting_domain_must_be_authorised() {
 }
 
 #[test]
-fn relay_47_a_verp_domain_must_be_authorised_too() {
+fn relay_47_conf_47_conf_48_a_verp_domain_must_be_authorised_too() {
     let mut case = case();
     case.account.authorizedsender = Some(names("news.example.com mta10.example.net"));
     case.directive.envelopefrom = Some(EnvelopeFrom::Verp);
