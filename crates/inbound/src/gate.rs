@@ -4,20 +4,17 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use galerne_core::access::Login;
 use galerne_core::ports::Lists;
 use galerne_core::settings::BareLf;
 use galerne_core::snapshot::Snapshot;
 use galerne_smtp::data::BareLfPolicy;
-use galerne_smtp::sasl::Credentials;
 use galerne_smtp::server::ServerConfig;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 
+use crate::logins::LoginDesk;
+use crate::quotas::Quotas;
 use crate::reception::Reception;
 use crate::registry::Registry;
-
-/// Password computations at a time (CONF-94).
-const PASSWORDS_AT_ONCE: usize = 2;
 
 /// The settings as sessions see them. A session keeps the one with which it began (CONF-12).
 pub struct View {
@@ -65,8 +62,9 @@ pub struct Gate {
     pub reception: Reception,
     pub lists: Arc<dyn Lists>,
     pub registry: Arc<Registry>,
+    pub logins: LoginDesk,
+    pub quotas: Arc<Quotas>,
     view: RwLock<Arc<View>>,
-    passwords: Semaphore,
     sessions: AtomicU64,
     epoch: u64,
     stop: watch::Sender<bool>,
@@ -102,7 +100,8 @@ impl Gate {
             lists,
             registry: Registry::new(),
             view: RwLock::new(Arc::new(view)),
-            passwords: Semaphore::new(PASSWORDS_AT_ONCE),
+            logins: LoginDesk::default(),
+            quotas: Quotas::new(),
             sessions: AtomicU64::new(1),
             epoch: epoch.map_or(0, |d| d.as_secs()),
             stop: watch::Sender::new(false),
@@ -135,29 +134,6 @@ impl Gate {
         view.smtp.bare_lf == BareLfPolicy::Pass
     }
 
-    /// Judges credentials off the network threads. `None`: not possible now.
-    pub async fn authenticate(
-        &self,
-        snapshot: &Arc<Snapshot>,
-        credentials: &Credentials,
-        tls: bool,
-    ) -> Option<Login> {
-        let authzid = credentials.authzid.as_deref().unwrap_or_default();
-        let (snapshot, login) = (snapshot.clone(), credentials.login.clone());
-        let password = credentials.password.clone();
-        // To act for another is granted to nobody; it takes as long to be told so.
-        let own = authzid.is_empty() || authzid == login;
-        let judge = move || {
-            snapshot
-                .accounts
-                .authenticate(&login, password.as_bytes(), tls)
-        };
-        match computed(&self.passwords, judge).await? {
-            Login::Accepted(_) if !own => Some(Login::Refused),
-            verdict => Some(verdict),
-        }
-    }
-
     /// From now on waiting sessions end with 421 (QUEUE-19).
     pub fn stop(&self) {
         self.stop.send_replace(true);
@@ -185,44 +161,5 @@ impl Gate {
             }
             ended.await;
         }
-    }
-}
-
-/// Does dear work on a thread of its own, when there is a permit for it. `None`: it failed.
-async fn computed<T: Send + 'static>(
-    permits: &Semaphore,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
-    let _permit = permits.acquire().await.ok()?;
-    tokio::task::spawn_blocking(work).await.ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Barrier;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn conf_94_two_passwords_are_computed_at_a_time_and_no_more() {
-        let permits = Arc::new(Semaphore::new(PASSWORDS_AT_ONCE));
-        let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        // Each computation waits for another one: they end only if two run together.
-        let pair = Arc::new(Barrier::new(2));
-        let mut running = Vec::new();
-        for _ in 0..8 {
-            let (permits, now, most, pair) =
-                (permits.clone(), now.clone(), most.clone(), pair.clone());
-            let work = move || {
-                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                pair.wait();
-                now.fetch_sub(1, Ordering::SeqCst);
-            };
-            running.push(tokio::spawn(async move { computed(&permits, work).await }));
-        }
-        for task in running {
-            assert_eq!(task.await.unwrap(), Some(()));
-        }
-        assert_eq!(most.load(Ordering::SeqCst), 2);
     }
 }

@@ -5,7 +5,9 @@
 pub mod certificates;
 pub mod gate;
 pub mod listener;
+pub mod logins;
 mod pace;
+pub mod quotas;
 pub mod reception;
 pub mod registry;
 mod session;
@@ -14,5 +16,7 @@ mod stream;
 
 pub use gate::{Gate, View};
 pub use listener::{Inbound, InboundWorld, bind};
+pub use logins::{Judged, LoginDesk};
+pub use quotas::{Booking, Quotas};
 pub use reception::{Letter, Reception};
 pub use session::serve;

@@ -197,6 +197,16 @@ impl Inbound {
         let _ = tokio::time::timeout(grace, self.gate.quiet()).await;
     }
 
+    /// What accounts have used up, whatever way their mail comes.
+    pub fn quotas(&self) -> Arc<crate::quotas::Quotas> {
+        self.gate.quotas.clone()
+    }
+
+    /// Failed logins and what spared their computation, for metrics (T-25).
+    pub fn login_counts(&self) -> galerne_core::logins::Counts {
+        self.gate.logins.counts()
+    }
+
     /// The door for submissions that do not come by SMTP.
     pub fn reception(&self) -> crate::reception::Reception {
         self.gate.reception.clone()

@@ -211,6 +211,8 @@ mod tests {
             permcode: false,
             chunking: true,
             proxyfrom: Vec::new(),
+            dmarcaddr: Vec::new(),
+            fbladdr: Vec::new(),
         }
     }
 

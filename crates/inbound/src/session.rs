@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use galerne_core::access::{ByAddress, Login, Named, judge_recipient};
+use galerne_core::access::{ByAddress, Named, judge_recipient};
 use galerne_core::model::{Client, Recipient, Sender};
 use galerne_core::ports::Refused;
 use galerne_core::refusal::Refusal;
@@ -19,7 +19,9 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use crate::gate::{Gate, Running, View};
+use crate::logins::Judged;
 use crate::pace::Pace;
+use crate::quotas::Booking;
 use crate::reception::Letter;
 use crate::registry::Seat;
 use crate::spool::Collector;
@@ -35,8 +37,6 @@ const FAREWELL_TIME: Duration = Duration::from_secs(5);
 const FAREWELL_OCTETS: usize = 1024 * 1024;
 /// Octets a client may send ahead while its message is being relayed.
 const AHEAD: usize = 64 * 1024;
-/// Delay of the answer to a failed AUTH.
-const AUTH_DELAY: Duration = Duration::from_secs(1);
 
 /// One session from the greeting to the end.
 pub async fn serve(
@@ -104,6 +104,8 @@ struct Opened {
     sender: Sender,
     prdr: bool,
     recipients: Vec<Recipient>,
+    /// Its recipients count against the limits of the account, until it is forgotten (CONF-93).
+    booking: Option<Booking>,
 }
 
 /// What ended a wait for the client.
@@ -210,6 +212,7 @@ impl Session {
     /// Ends the connection so that the last reply arrives: our side first, under TLS with
     /// close_notify. A connection closed with unread octets would be reset, and the reply lost.
     async fn farewell(&mut self) {
+        self.forget_letter();
         let stream = &mut self.stream;
         let mut dropped = Vec::new();
         let end = async {
@@ -330,27 +333,47 @@ impl Session {
     }
 
     async fn auth(&mut self, credentials: Credentials) -> Goes {
-        let tls = self.smtp.is_tls();
-        let verdict = self
+        let (tls, peer) = (self.smtp.is_tls(), self.peer.ip());
+        let snapshot = &self.view.snapshot;
+        let judged = self
             .gate
-            .authenticate(&self.view.snapshot, &credentials, tls)
+            .logins
+            .judge(snapshot, &credentials, peer, tls)
             .await;
-        match verdict {
-            Some(Login::Accepted(account)) => {
+        let verdict = match judged {
+            Judged::Accepted(account) => {
                 self.login = Some(credentials.login);
                 self.account = Some(account);
                 self.seat.authenticated();
-                self.smtp.auth_result(AuthVerdict::Accepted, &mut self.out);
+                AuthVerdict::Accepted
             }
-            Some(Login::NeedsTls) => self.smtp.auth_result(AuthVerdict::NeedsTls, &mut self.out),
-            Some(Login::Refused) => {
-                tracing::warn!(peer = %self.peer.ip(), "AUTH failed");
-                tokio::time::sleep(AUTH_DELAY).await;
-                self.smtp.auth_result(AuthVerdict::Refused, &mut self.out);
+            Judged::NeedsTls => AuthVerdict::NeedsTls,
+            Judged::Refused(delay) => {
+                tracing::warn!(%peer, "AUTH failed");
+                self.wait(delay).await?;
+                AuthVerdict::Refused
             }
-            None => self.smtp.auth_result(AuthVerdict::Temporary, &mut self.out),
-        }
+            Judged::Locked(delay) => {
+                tracing::warn!(%peer, "AUTH not looked at: too many failed logins");
+                self.wait(delay).await?;
+                AuthVerdict::Locked
+            }
+            Judged::Failed => AuthVerdict::Temporary,
+        };
+        self.smtp.auth_result(verdict, &mut self.out);
         Some(())
+    }
+
+    /// Keeps a client waiting for its answer. Its place is not kept for that (RELAY-5).
+    async fn wait(&mut self, delay: Duration) -> Goes {
+        let why = tokio::select! {
+            biased;
+            () = tokio::time::sleep(delay) => return Some(()),
+            () = self.seat.evicted() => "too many sessions, an idle one gives way",
+            _ = self.stop.wait_for(|on| *on) => "the service is stopping",
+        };
+        self.say_421(why).await;
+        None
     }
 
     fn mail(&mut self, request: MailRequest) {
@@ -363,10 +386,12 @@ impl Session {
             requiretls: request.requiretls,
         };
         self.pace.transaction(Instant::now());
+        let quotas = &self.gate.quotas;
         self.letter = Some(Box::new(Opened {
             sender,
             prdr: request.prdr,
             recipients: Vec::new(),
+            booking: self.account.as_deref().map(|a| quotas.begin(a)),
         }));
         self.smtp.answer(Reply::new(250, "2.1.0 OK"), &mut self.out);
     }
@@ -377,6 +402,7 @@ impl Session {
             ForwardPath::Impossible { text, .. } => Named::Impossible(text),
         };
         let judged = judge_recipient(self.account.as_deref(), named, &*self.gate.lists);
+        let judged = judged.and_then(|()| self.book());
         let reply = match judged {
             Err(refusal) => self.refuse_recipient(&request, &refusal),
             Ok(()) => {
@@ -395,6 +421,15 @@ impl Session {
             }
         };
         self.smtp.answer(reply, &mut self.out);
+    }
+
+    /// One recipient more of the account (CONF-93).
+    fn book(&mut self) -> Result<(), Refusal> {
+        let booking = self.letter.as_mut().and_then(|l| l.booking.as_mut());
+        match (&self.account, booking) {
+            (Some(account), Some(booking)) => booking.book(account),
+            _ => Ok(()),
+        }
     }
 
     fn refuse_recipient(&mut self, request: &RcptRequest, refusal: &Refusal) -> Reply {
@@ -479,6 +514,7 @@ impl Session {
             sender,
             prdr,
             recipients,
+            booking,
         } = *letter;
         let envelope = Letter {
             snapshot: self.view.snapshot.clone(),
@@ -506,6 +542,9 @@ impl Session {
             self.gate.reception.receive(envelope, gone).await
         };
         self.seat.active();
+        if let (Ok(_), Some(booking)) = (&result, booking) {
+            booking.spend();
+        }
         match result {
             Ok(answer) if prdr && answer.settled.len() > 1 => {
                 let mut replies: Vec<Reply> =

@@ -102,6 +102,8 @@ pub enum AuthVerdict {
     NeedsTls,
     /// 454 4.7.0
     Temporary,
+    /// 454 4.7.0: too many logins failed, the password was not looked at (T-25).
+    Locked,
 }
 
 /// What a session waits for: the caller chooses its deadlines by it.
@@ -252,6 +254,7 @@ impl ServerSession {
             AuthVerdict::Temporary => {
                 "454 4.7.0 Authentication is not possible now; try again later\r\n"
             }
+            AuthVerdict::Locked => "454 4.7.0 Too many failed logins; try again in 10 minutes\r\n",
         };
         put(out, &[reply]);
         if self.state == State::Auth {
@@ -259,7 +262,7 @@ impl ServerSession {
         }
         match verdict {
             AuthVerdict::Accepted => self.authenticated = true,
-            AuthVerdict::Refused | AuthVerdict::NeedsTls => {
+            AuthVerdict::Refused | AuthVerdict::NeedsTls | AuthVerdict::Locked => {
                 self.count_error(out);
             }
             AuthVerdict::Temporary => {}
