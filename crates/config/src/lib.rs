@@ -27,6 +27,7 @@ pub mod load;
 pub mod options;
 pub mod reference;
 pub mod registry;
+pub mod rewrite;
 mod sheet;
 pub mod tree;
 pub mod values;

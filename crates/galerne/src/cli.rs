@@ -186,11 +186,19 @@ pub struct SimulateArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum UsersCommand {
-    /// One line per account
+    /// One line per account; with what it has used up of its limits, when the server runs
     List {
         /// One JSON document
         #[arg(long)]
         json: bool,
+    },
+    /// Give an account a password: asked for twice, or one line of standard input
+    ///
+    /// Writes its hash into users/NAME.ini and changes nothing else there. A running server reads
+    /// it within seconds.
+    Passwd {
+        /// The account, as its file is called
+        name: String,
     },
 }
 
@@ -225,6 +233,7 @@ pub fn main() -> ExitCode {
         Command::Patterns(PatternsCommand::Test(args)) => commands::patterns_test(&root, &args),
         Command::Simulate(args) => commands::simulate(&root, &args),
         Command::Users(UsersCommand::List { json }) => commands::users_list(&root, json),
+        Command::Users(UsersCommand::Passwd { name }) => commands::users_passwd(&root, &name),
         Command::Version => print(
             concat!("galerne ", env!("CARGO_PKG_VERSION")),
             ExitCode::SUCCESS,

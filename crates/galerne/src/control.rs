@@ -45,6 +45,8 @@ pub enum Request {
         to: Vec<String>,
         length: u64,
     },
+    /// What the accounts have used up of their limits (CONF-93); the answer is one line of JSON.
+    Usage,
 }
 
 /// The server's answer: an SMTP reply, or what was wrong with the request.
@@ -113,6 +115,24 @@ pub fn connect(root: &Path) -> Result<Connected, String> {
             _ => format!("{path}: {error}"),
         }
     })
+}
+
+/// Asks the running server something that is answered in one line.
+///
+/// # Errors
+/// No server runs, or it does not answer, in words.
+pub fn ask(root: &Path, request: &Request) -> Result<Response, String> {
+    use std::io::{BufRead, BufReader, Write};
+    let mut stream = connect(root)?;
+    let failed = |error: io::Error| format!("control socket: {error}");
+    let mut line = serde_json::to_vec(request).map_err(|e| e.to_string())?;
+    line.push(b'\n');
+    stream.write_all(&line).map_err(failed)?;
+    let mut answer = String::new();
+    BufReader::new(&stream)
+        .read_line(&mut answer)
+        .map_err(failed)?;
+    serde_json::from_str(&answer).map_err(|e| format!("the server's answer is not understood: {e}"))
 }
 
 /// An error if another server already works on this root.
@@ -218,6 +238,10 @@ async fn answer(house: &House, stream: UnixStream) -> io::Result<()> {
                 Response::of(&send(house, user.as_deref(), &from, &to, octets).await)
             }
         }
+        Ok(Request::Usage) => Response {
+            code: 250,
+            lines: vec![usage(house)],
+        },
         Err(error) => Response {
             code: 500,
             lines: vec![format!("5.5.2 request not understood: {error}")],
@@ -226,6 +250,18 @@ async fn answer(house: &House, stream: UnixStream) -> io::Result<()> {
     let mut text = serde_json::to_vec(&response)?;
     text.push(b'\n');
     stream.write_all(&text).await
+}
+
+/// Recipients of the last hour and day by account.
+fn usage(house: &House) -> String {
+    let quotas = house.quotas();
+    let snapshot = house.snapshot();
+    let accounts = snapshot.settings.accounts.iter().map(|account| {
+        let used = quotas.used(&account.name);
+        let used = serde_json::json!({"hour": used.hour, "day": used.day});
+        (account.name.clone(), used)
+    });
+    serde_json::Value::Object(accounts.collect()).to_string()
 }
 
 async fn send(
@@ -252,6 +288,7 @@ async fn send(
         );
     }
     let mut recipients = Vec::new();
+    let mut booking = house.quotas().begin(&account);
     for address in to {
         let path = match ForwardPath::parse(address, &snapshot.hostname) {
             Ok(path) => path,
@@ -261,7 +298,8 @@ async fn send(
             ForwardPath::Mailbox(mailbox) => Named::Mailbox(mailbox),
             ForwardPath::Impossible { text, .. } => Named::Impossible(text),
         };
-        if let Err(refusal) = judge_recipient(Some(&account), named, &*house.lists()) {
+        let judged = judge_recipient(Some(&account), named, &*house.lists());
+        if let Err(refusal) = judged.and_then(|()| booking.book(&account)) {
             return refusal.reply(snapshot.rfrelay.permcode);
         }
         if let ForwardPath::Mailbox(mailbox) = path {
@@ -309,7 +347,10 @@ async fn send(
         .receive(letter, Box::pin(std::future::pending()))
         .await
     {
-        Ok(answer) => answer.reply,
+        Ok(answer) => {
+            booking.spend();
+            answer.reply
+        }
         Err(reply) => reply,
     }
 }

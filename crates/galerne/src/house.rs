@@ -13,12 +13,15 @@ use galerne_core::settings::Settings;
 use galerne_core::snapshot::Snapshot;
 use galerne_dns::{HickoryResolver, Resolver};
 use galerne_events::{Logs, Options as LogOptions, Tee};
-use galerne_inbound::{Inbound, InboundWorld, Reception, View, certificates};
+use galerne_inbound::{Inbound, InboundWorld, Quotas, Reception, View, certificates};
 use galerne_outbound::{ClientTls, Delivery, Edge, TcpDial, World};
 use galerne_store::{GroupFiles, ListStore, PolicyStore};
 
 use crate::further;
 use crate::sockets::{Listening, is_on_host};
+
+/// Where it is kept what accounts have used up of their limits.
+const QUOTAS: &str = "system/quotas";
 
 /// How the house is opened.
 #[derive(Clone, Default)]
@@ -131,6 +134,9 @@ impl House {
             lists: lists.clone(),
         };
         let inbound = Inbound::open(world, view, sockets).map_err(|e| says("listeners", &e))?;
+        if let Err(error) = inbound.quotas().load(&root.join(QUOTAS)) {
+            tracing::error!(%error, "{QUOTAS}: the limits per hour and day begin anew");
+        }
         Ok(House {
             root: root.to_owned(),
             options,
@@ -161,6 +167,26 @@ impl House {
     /// The lists, for decisions at RCPT.
     pub fn lists(&self) -> Arc<ListStore> {
         self.lists.clone()
+    }
+
+    /// What accounts have used up of their limits.
+    pub fn quotas(&self) -> Arc<Quotas> {
+        self.inbound.quotas()
+    }
+
+    /// Keeps on disk, minute by minute, what accounts have used up (CONF-93).
+    pub async fn keep_quotas(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            let house = self.clone();
+            let _ = tokio::task::spawn_blocking(move || house.save_quotas()).await;
+        }
+    }
+
+    fn save_quotas(&self) {
+        if let Err(error) = self.quotas().save(&self.root.join(QUOTAS)) {
+            tracing::error!(%error, "{QUOTAS}: what accounts have used up would not survive a restart");
+        }
     }
 
     /// Open sessions of clients.
@@ -282,6 +308,7 @@ impl House {
     /// The second half: says QUIT to remotes and brings all state to disk.
     pub async fn close(&self) {
         let _ = tokio::time::timeout(Duration::from_secs(2), self.delivery.pool().close()).await;
+        self.save_quotas();
         let (logs, lists, book) = (self.logs.clone(), self.lists.clone(), self.book.clone());
         let flushed = tokio::task::spawn_blocking(move || {
             lists.flush();
@@ -308,6 +335,7 @@ impl House {
 
     /// Brings to disk what waits to be written, without waiting for anything else.
     pub fn flush(&self) {
+        self.save_quotas();
         self.lists.flush();
         self.book.flush();
         self.logs.flush();

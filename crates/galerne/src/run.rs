@@ -190,6 +190,7 @@ async fn serve(
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let mut look = tokio::time::interval(every);
     let daily = tokio::spawn(house.clone().reindex_daily());
+    let quotas = tokio::spawn(house.clone().keep_quotas());
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -209,6 +210,7 @@ async fn serve(
         }
     }
     daily.abort();
+    quotas.abort();
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     stop(house, control, &mut terminate, &mut interrupt).await;
     let _ = std::fs::remove_file(control::path(root));

@@ -439,6 +439,10 @@ fn conf_54_conf_55_later_parts_give_one_warning_for_each_key() {
         [
             "galerne.ini:4: warning: [rftrack] listen: the HTTP server is not part of this version; the key is read and has no effect yet",
             "users/shop.ini:3: warning: [account] default_from_addr: mail by API and jobs, on which alone it acts, is not part of this version; the key is read and has no effect yet",
+            "users/shop.ini:8: warning: [returns] forward: return mail is not part of this version; the key is read and has no effect yet",
+            "users/shop.ini:10: warning: [relay@b.example.com] port: the relay service is not part of this version; the key is read and has no effect yet",
+            "users/shop.ini:12: warning: [push] method: push notification is not part of this version; the key is read and has no effect yet",
+            "users/shop.ini:14: warning: [webhook] format: push notification is not part of this version; the key is read and has no effect yet",
         ]
     );
 }

@@ -155,6 +155,41 @@ fn conf_52_the_user_name_in_values_and_as_login() {
 }
 
 #[test]
+fn conf_93_limits_per_hour_and_day() {
+    let world = World::new();
+    let shop = world.shop("[account]\nsmtpip = 192.0.2.1\n");
+    assert_eq!((shop.maxhour, shop.maxday), (0, 0), "no limit");
+    let shop = world.shop("[account]\nsmtpip = 192.0.2.1\nmaxhour = 100\nmaxday = 2000\n");
+    assert_eq!((shop.maxhour, shop.maxday), (100, 2000));
+    assert!(
+        world
+            .shop_error("[account]\nmaxhour = -1\n")
+            .starts_with("users/shop.ini:2: error: [account] maxhour: ")
+    );
+}
+
+#[test]
+fn conf_52_the_user_name_is_in_lower_case_in_every_value() {
+    let world = World::new();
+    world.write(
+        "users/Big-Shop.ini",
+        "[account]\nsmtplogin = %user%@example.com\nsmtppassw = x\ngranted_from_addr = *@%user%.example\n\
+         [list]\nfilter = %user% rfhard\n[routing]\nsender = %user%.example\nenvelopefrom = b@%user%.example\n",
+    );
+    let loaded = world.load();
+    let accounts = &loaded.settings.unwrap().accounts;
+    let shop = accounts.iter().find(|a| a.name == "big-shop").unwrap();
+    assert_eq!(shop.login.as_deref(), Some("big-shop@example.com"));
+    assert_eq!(shop.filter, ["big-shop", "rfhard"]);
+    assert_eq!(
+        shop.granted_from.as_deref(),
+        Some(&["*@big-shop.example".to_owned()][..])
+    );
+    assert_eq!(shop.routing.sender, Key::Set("big-shop.example".to_owned()));
+    assert!(format!("{:?}", shop.routing.envelopefrom).contains("b@big-shop.example"));
+}
+
+#[test]
 fn conf_53_two_accounts_cannot_share_login_or_key() {
     let world = World::new();
     world.write(

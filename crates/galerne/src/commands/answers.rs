@@ -9,49 +9,74 @@ use serde_json::{Value, json};
 
 use super::{fail, print_json, settings};
 use crate::cli::PatternsTestArgs;
+use crate::control::{self, Request};
 use crate::out::print;
 
-/// One line per account.
+/// One line per account, and what it has used up of its limits where a server runs (CONF-93).
 pub fn users_list(root: &Path, as_json: bool) -> ExitCode {
     let settings = match settings(root) {
         Ok(settings) => settings,
         Err(text) => return fail(&text),
     };
+    let used = used(root);
     if as_json {
-        let accounts: Vec<Value> = settings.accounts.iter().map(|a| describe(a)).collect();
-        return print_json(&accounts, ExitCode::SUCCESS);
+        let accounts = settings.accounts.iter().map(|a| describe(a, &used));
+        return print_json(&accounts.collect::<Vec<Value>>(), ExitCode::SUCCESS);
     }
     if settings.accounts.is_empty() {
         eprintln!("no account; make users/<name>.ini");
     }
-    let mut text = String::new();
-    for account in &settings.accounts {
-        let networks: Vec<String> = account
-            .smtpip
-            .iter()
-            .map(|n| format!("{}/{}", n.address, n.prefix))
-            .collect();
-        text.push_str(&format!(
-            "{} - Login: {} - TLS: {} - Networks: {} - Lists: {}\n",
-            account.name,
-            account.login.as_deref().unwrap_or("none"),
-            if account.smtpssl {
-                "required"
-            } else {
-                "optional"
-            },
-            if networks.is_empty() {
-                "none".to_owned()
-            } else {
-                networks.join(" ")
-            },
-            account.filter.join(" "),
-        ));
-    }
-    print(&text, ExitCode::SUCCESS)
+    let lines = settings.accounts.iter().map(|a| line(a, &used));
+    print(&lines.collect::<String>(), ExitCode::SUCCESS)
 }
 
-fn describe(account: &Account) -> Value {
+/// `{"shop": {"hour": 3, "day": 17}}`; null where no server can be asked.
+fn used(root: &Path) -> Value {
+    let answer = control::ask(root, &Request::Usage).ok();
+    let line = answer
+        .filter(|a| a.code == 250)
+        .and_then(|a| a.lines.into_iter().next());
+    line.and_then(|line| serde_json::from_str(&line).ok())
+        .unwrap_or(Value::Null)
+}
+
+fn line(account: &Account, used: &Value) -> String {
+    let networks: Vec<String> = account
+        .smtpip
+        .iter()
+        .map(|n| format!("{}/{}", n.address, n.prefix))
+        .collect();
+    let of = |span: &str, limit: u64| {
+        let limit = match limit {
+            0 => "no limit".to_owned(),
+            limit => limit.to_string(),
+        };
+        match &used[&account.name][span] {
+            Value::Null => limit,
+            used => format!("{used} of {limit}"),
+        }
+    };
+    format!(
+        "{} - Login: {} - TLS: {} - Networks: {} - Lists: {} - Hour: {} - Day: {}\n",
+        account.name,
+        account.login.as_deref().unwrap_or("none"),
+        if account.smtpssl {
+            "required"
+        } else {
+            "optional"
+        },
+        if networks.is_empty() {
+            "none".to_owned()
+        } else {
+            networks.join(" ")
+        },
+        account.filter.join(" "),
+        of("hour", account.maxhour),
+        of("day", account.maxday),
+    )
+}
+
+fn describe(account: &Account, used: &Value) -> Value {
     let networks: Vec<String> = account
         .smtpip
         .iter()
@@ -68,6 +93,9 @@ fn describe(account: &Account) -> Value {
         "authorizedsender": account.authorizedsender,
         "authorizedroute": account.authorizedroute,
         "filter": account.filter,
+        "maxhour": account.maxhour,
+        "maxday": account.maxday,
+        "used": used[&account.name],
     })
 }
 

@@ -2,6 +2,7 @@
 
 mod corpus;
 mod demo;
+mod front_accounts;
 mod front_codes;
 mod front_crowd;
 mod front_dialogues;
@@ -12,6 +13,7 @@ mod hostile;
 mod measure;
 mod postfix;
 mod process;
+mod process_accounts;
 mod process_commands;
 mod process_identity;
 mod process_peers;
