@@ -1,0 +1,62 @@
+//! What signing costs: a 4 KiB message with Ed25519 and RSA-2048, and the bare signatures.
+//!
+//!     cargo run --release -p galerne-sign --example cost
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use galerne_sign::key::generate;
+use galerne_sign::{Algorithm, BodyHasher, Signature, SigningKey, sign};
+
+const ROUNDS: u32 = 2000;
+
+fn main() {
+    let header = b"Received: from a.example by b.example; Wed, 25 Nov 2026 05:12:46 +0000\r\nFrom: Shop <orders@example.com>\r\nTo: Anna <anna@example.org>\r\nSubject: Your order 4711\r\nDate: Wed, 25 Nov 2026 05:12:46 +0000\r\nMessage-ID: <4711@example.com>\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n";
+    let body = "An ordinary line of text, as people write it to each other.\r\n".repeat(64);
+    for algorithm in [Algorithm::Ed25519Sha256, Algorithm::RsaSha256] {
+        let pem = match generate(algorithm) {
+            Ok(pem) => pem,
+            Err(error) => return eprintln!("{error}"),
+        };
+        let key = match SigningKey::from_pem(pem.as_bytes()) {
+            Ok(key) => key,
+            Err(error) => return eprintln!("{error}"),
+        };
+        let signature = Signature {
+            key: &key,
+            domain: "example.com",
+            selector: "s1",
+            identity: "postmaster",
+        };
+        let whole = measure(|| {
+            let mut hasher = BodyHasher::default();
+            hasher.update(body.as_bytes());
+            let _ = black_box(sign(header, &hasher.finish(), &[signature], 1_800_000_000));
+        });
+        // One short field and no body: nearly the signature alone.
+        let bare = measure(|| {
+            let _ = black_box(sign(
+                b"From: a@b\r\n",
+                &[0; 32],
+                &[signature],
+                1_800_000_000,
+            ));
+        });
+        let word = algorithm.word();
+        println!(
+            "{word:15} message {whole:7.1} us, signature {bare:7.1} us, besides {:5.1} us",
+            whole - bare
+        );
+    }
+}
+
+fn measure(act: impl Fn()) -> f64 {
+    for _ in 0..100 {
+        act();
+    }
+    let began = Instant::now();
+    for _ in 0..ROUNDS {
+        act();
+    }
+    began.elapsed().as_secs_f64() * 1e6 / f64::from(ROUNDS)
+}

@@ -1,0 +1,80 @@
+//! The fields of a header, as octets.
+
+/// One header field with its line end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field<'a> {
+    /// As it stands, with continuation lines and the final CRLF where there is one.
+    pub raw: &'a [u8],
+    /// Without white space around it.
+    pub name: &'a [u8],
+    /// Behind the colon.
+    pub body: &'a [u8],
+}
+
+impl Field<'_> {
+    /// Whether it bears that name, whatever the case.
+    pub fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name.as_bytes())
+    }
+}
+
+/// The fields of a header, from the first octet to the empty line or the end. A line without a
+/// colon belongs to nothing and is left out.
+pub fn fields(header: &[u8]) -> Vec<Field<'_>> {
+    let mut fields = Vec::new();
+    let mut rest = header;
+    while !rest.is_empty() && !rest.starts_with(b"\r\n") && !rest.starts_with(b"\n") {
+        let mut end = 0;
+        loop {
+            let tail = rest.get(end..).unwrap_or_default();
+            end = memchr::memchr(b'\n', tail).map_or(rest.len(), |at| end + at + 1);
+            let folds = rest
+                .get(end)
+                .is_some_and(|&next| next == b' ' || next == b'\t');
+            if !folds {
+                break;
+            }
+        }
+        let (raw, tail) = rest.split_at(end);
+        rest = tail;
+        if let Some(colon) = memchr::memchr(b':', raw) {
+            let (name, body) = raw.split_at(colon);
+            fields.push(Field {
+                raw,
+                name: name.trim_ascii(),
+                body: body.get(1..).unwrap_or_default(),
+            });
+        }
+    }
+    fields
+}
+
+/// Header and body of a message: split at the first empty line, which belongs to neither.
+pub fn split(message: &[u8]) -> (&[u8], &[u8]) {
+    if let Some(body) = message.strip_prefix(b"\r\n") {
+        return (&[], body);
+    }
+    match memchr::memmem::find(message, b"\r\n\r\n") {
+        Some(at) => {
+            let (header, body) = message.split_at(at + 2);
+            (header, body.get(2..).unwrap_or_default())
+        }
+        None => (message, &[]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_keep_their_octets() {
+        let header = b"A: 1\r\n 2\r\nno field\r\nb :\tx\r\n\r\nC: body\r\n";
+        let found = fields(header);
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0].raw, b"A: 1\r\n 2\r\n");
+        assert!(found[1].is("B") && found[1].body == b"\tx\r\n");
+        assert_eq!(split(header).1, b"C: body\r\n");
+        assert_eq!(split(b"A: 1\r\n"), (&b"A: 1\r\n"[..], &b""[..]));
+    }
+}
