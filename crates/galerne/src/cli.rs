@@ -67,6 +67,21 @@ pub enum Command {
     /// Accounts
     #[command(subcommand)]
     Users(UsersCommand),
+    /// Make a DKIM key in keys/ and print its TXT record
+    ///
+    /// The file is keys/"DOMAIN SELECTOR ID.pem", mode 0600, never over an existing one. A DOMAIN
+    /// that begins with a dot, such as .def, makes the key of all domains without their own.
+    Keygen(KeygenArgs),
+    /// Print the records that a sender domain needs in its zone
+    ///
+    /// Addresses, MX, SPF, Sender-ID, DKIM, DMARC, MTA-STS and TLS-RPT, from the configuration, as
+    /// lines for a zone file.
+    Dns(DnsArgs),
+    /// Look at this machine and at what others see of us, and say what to do
+    ///
+    /// Exit 0 when nobody must act, 1 when somebody must. Asks the name servers of [dns] resolver,
+    /// a time server, and from each address of [IP] one mail host for its greeting.
+    Doctor(DoctorArgs),
     /// Print the version
     Version,
 }
@@ -137,6 +152,51 @@ pub struct ExplainArgs {
     /// Directive, as in the field X-SMTP-R-API
     #[arg(long, value_name = "JSON")]
     pub directive: Option<String>,
+    /// One JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct KeygenArgs {
+    /// The sender domain
+    pub domain: String,
+    /// The label before ._domainkey
+    pub selector: String,
+    /// Local part of the identity that signs (i=ID@DOMAIN)
+    #[arg(default_value = "postmaster")]
+    pub id: String,
+    /// An RSA key of 2048 bits, which every receiver verifies (the default)
+    #[arg(long, conflicts_with = "ed25519")]
+    pub rsa: bool,
+    /// An Ed25519 key: a second signature, for receivers that know it
+    #[arg(long)]
+    pub ed25519: bool,
+    /// One JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DnsArgs {
+    /// The sender domain
+    pub domain: String,
+    /// One JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// The mail host to connect to, in place of some well-known ones
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub probe: Option<String>,
+    /// The time server to compare the clock with
+    #[arg(long, value_name = "HOST[:PORT]", default_value = "pool.ntp.org")]
+    pub clock: String,
+    /// Do not ask whether the addresses of [IP] are on this host
+    #[arg(long)]
+    pub no_bind_check: bool,
     /// One JSON document
     #[arg(long)]
     pub json: bool,
@@ -234,6 +294,9 @@ pub fn main() -> ExitCode {
         Command::Simulate(args) => commands::simulate(&root, &args),
         Command::Users(UsersCommand::List { json }) => commands::users_list(&root, json),
         Command::Users(UsersCommand::Passwd { name }) => commands::users_passwd(&root, &name),
+        Command::Keygen(args) => commands::keygen(&root, &args),
+        Command::Dns(args) => commands::dns(&root, &args),
+        Command::Doctor(args) => commands::doctor(&root, &args),
         Command::Version => print(
             concat!("galerne ", env!("CARGO_PKG_VERSION")),
             ExitCode::SUCCESS,

@@ -2,20 +2,26 @@
 
 mod answers;
 mod demo;
+mod doctor;
 mod explain;
-mod picture;
+mod keygen;
 mod passwd;
+mod picture;
 mod setup;
 mod simulate;
 mod submit;
+mod zone;
 
 pub use answers::{patterns_test, users_list};
 pub use demo::demo;
+pub use doctor::doctor;
 pub use explain::explain;
+pub use keygen::keygen;
 pub use passwd::users_passwd;
 pub use setup::{check, init};
 pub use simulate::simulate;
 pub use submit::send;
+pub use zone::dns;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -43,7 +43,7 @@ pub fn load(root: &Path, no_bind_check: bool, strict: bool) -> Loaded {
             no_bind_check,
             strict,
             on_host: &is_on_host,
-            key_facts: &|_| Err("signing is not part of this version".to_owned()),
+            key_facts: &crate::keys::facts,
             further: &further,
         },
     )
@@ -302,7 +302,9 @@ impl House {
     /// the grace time is over.
     pub async fn quiet(&self) {
         let grace = self.snapshot().rfmta.grace;
+        let end = tokio::time::Instant::now() + grace;
         self.inbound.stop(grace).await;
+        let _ = tokio::time::timeout_at(end, self.delivery.quiet()).await;
     }
 
     /// The second half: says QUIT to remotes and brings all state to disk.

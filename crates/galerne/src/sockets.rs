@@ -41,7 +41,8 @@ pub fn open(settings: &Settings) -> Result<Vec<Listening>, String> {
     Ok(sockets)
 }
 
-fn what_to_do(error: &Error) -> &'static str {
+/// Advice for who cannot listen.
+pub fn what_to_do(error: &Error) -> &'static str {
     match error.kind() {
         ErrorKind::AddrInUse => {
             "another program, perhaps another galerne, listens there: stop it or change [rfrelay] listen"
