@@ -31,10 +31,14 @@ fn keywords(notify: Notify) -> String {
     given.join(",")
 }
 
-/// The status of a failure: the remote's enhanced code, else its basic code (RET-39). Our own
-/// class 9 is reported as class 4 or 5, since RFC 3463 knows no other.
+/// The status: the remote's enhanced code, else its basic code (RET-39). Our own class 9 is reported
+/// as class 4 or 5, since RFC 3463 knows no other.
 pub fn status(reply: &Reply) -> String {
-    let class = if reply.code() >= 500 { 5 } else { 4 };
+    let class = match reply.code() {
+        ..300 => 2,
+        300..500 => 4,
+        500.. => 5,
+    };
     match reply.enhanced() {
         Some(code) if code.0 == class => format!("{class}.{}.{}", code.1, code.2),
         Some(code) if code.0 == 9 && code.1 == 3 => format!("{class}.4.0"),
@@ -66,6 +70,9 @@ mod tests {
         assert_eq!(status_of(550, "5.1.1 No such user"), "5.1.1");
         assert_eq!(status_of(550, "no such user"), "5.0.0");
         assert_eq!(status_of(452, "full"), "4.0.0");
+        assert_eq!(status_of(250, "2.6.0 taken"), "2.6.0");
+        assert_eq!(status_of(250, "taken"), "2.0.0");
+        assert_eq!(status_of(250, "5.1.1 taken"), "2.0.0");
         assert_eq!(status_of(451, "9.3.2 X-SMTP-R-API no connection"), "4.4.0");
         assert_eq!(status_of(451, "9.2.4 X-SMTP-R-API no domain"), "4.0.0");
     }

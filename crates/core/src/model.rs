@@ -246,6 +246,8 @@ pub struct Attempt {
     pub qualification: Option<Qualification>,
     /// Protocol and cipher, if the session was encrypted.
     pub tls: Option<String>,
+    /// The remote offers DSN: it has the parameters, and notifies itself (RET-34).
+    pub dsn: bool,
     pub duration: Duration,
 }
 

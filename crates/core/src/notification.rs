@@ -4,7 +4,7 @@
 
 use galerne_smtp::ReversePath;
 
-use crate::model::Notify;
+use crate::model::{Notify, Outcome, Recipient, Settled};
 
 /// What there is to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,20 @@ pub fn is_due(
         (Some(notify), Occasion::Delay) => notify.delay,
         (Some(notify), Occasion::Success) => notify.success,
     }
+}
+
+/// Whether we say ourselves that a delivered message was passed on: success was to be told, and the
+/// server that took the message knows no notifications (RET-34, RFC 3461 §5.2.2).
+pub fn is_relayed_due(
+    sender: &ReversePath,
+    is_dsn: bool,
+    recipient: &Recipient,
+    settled: &Settled,
+) -> bool {
+    let last = settled.last_attempt();
+    settled.outcome == Outcome::Delivered
+        && last.is_some_and(|attempt| !attempt.dsn)
+        && is_due(Occasion::Success, sender, is_dsn, recipient.notify)
 }
 
 #[cfg(test)]
@@ -79,5 +93,54 @@ mod tests {
         };
         let told = ALL.map(|occasion| is_due(occasion, &somebody(), false, Some(delay)));
         assert_eq!(told, [false, true, false]);
+    }
+
+    #[test]
+    fn ret_34_relayed_is_told_where_success_was_asked_and_the_remote_will_not_tell() {
+        let attempt = |dsn| crate::model::Attempt {
+            hop: 1,
+            outbound: crate::testing::outbound("192.0.2.10", "mta10.example.net"),
+            remote: crate::model::Remote {
+                host: "mx.example.org".into(),
+                address: crate::testing::socket("198.51.100.25:25"),
+            },
+            stage: crate::model::Stage::Dot,
+            reply: None,
+            failure: None,
+            qualification: None,
+            tls: None,
+            dsn,
+            duration: std::time::Duration::ZERO,
+        };
+        let due = |sender: &ReversePath, is_dsn, notify, text: &str, dsn| {
+            let recipient = Recipient {
+                mailbox: crate::testing::mailbox("anna@example.org"),
+                notify,
+                orcpt: None,
+            };
+            let settled = Settled {
+                attempts: vec![attempt(dsn)],
+                ..crate::testing::settled("anna@example.org", text)
+            };
+            is_relayed_due(sender, is_dsn, &recipient, &settled)
+        };
+        let failures = Some(Notify {
+            failure: true,
+            ..Notify::default()
+        });
+        let (ok, no) = ("250 2.0.0 ok", "550 5.1.1 no");
+        assert!(due(&somebody(), false, every(), ok, false));
+        assert!(
+            !due(&somebody(), false, every(), ok, true),
+            "the remote tells"
+        );
+        assert!(
+            !due(&somebody(), false, every(), no, false),
+            "not delivered"
+        );
+        assert!(!due(&somebody(), false, failures, ok, false));
+        assert!(!due(&somebody(), false, None, ok, false));
+        assert!(!due(&ReversePath::Null, false, every(), ok, false));
+        assert!(!due(&somebody(), true, every(), ok, false));
     }
 }

@@ -237,6 +237,7 @@ pub(crate) fn attempt(stage: Stage, reply: Option<Reply>, class: Option<Class>) 
             source: "domains/@gmail.ini:12".into(),
         }),
         tls: Some("TLSv1_3 TLS13_AES_256_GCM_SHA384 verified by ca".into()),
+        dsn: false,
         duration: Duration::from_millis(12),
     }
 }

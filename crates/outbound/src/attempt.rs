@@ -72,6 +72,8 @@ pub struct End {
     pub local: Option<LocalRefusal>,
     /// Set when a policy does not let the remote be used: the next one is tried.
     pub policy: Option<Refusal>,
+    /// The remote offers DSN, and was given the parameters (RET-34).
+    pub dsn: bool,
 }
 
 /// Ends that are no answer of a remote.
@@ -106,6 +108,7 @@ impl End {
             special,
             local: None,
             policy: None,
+            dsn: false,
         }
     }
 
@@ -119,6 +122,7 @@ impl End {
             special: Special::Cancelled,
             local: None,
             policy: None,
+            dsn: false,
         }
     }
 
@@ -132,6 +136,7 @@ impl End {
             special: Special::None,
             local: None,
             policy: Some(refusal),
+            dsn: false,
         }
     }
 
@@ -499,6 +504,7 @@ fn ended(order: &Order<'_>, connection: &Connection, event: ClientEvent) -> (End
                     special: Special::None,
                     local,
                     policy,
+                    dsn: connection.session.capabilities().dsn,
                 },
                 result.usable,
             )

@@ -378,16 +378,15 @@ impl<'a> Run<'a> {
         qualifications: Vec<Option<Qualification>>,
     ) {
         let (tls, duration, dot_sent) = (end.tls, hop.started.elapsed(), end.dot_sent);
-        let policy = end.policy;
+        let (policy, dsn) = (end.policy, end.dsn);
         let each = end.answers.into_iter().zip(qualifications);
         for (place, ((stage, answer), qualification)) in members.iter().zip(each) {
             let Some(journey) = self.journeys.get_mut(*place) else {
                 continue;
             };
             let (tls, q) = (tls.clone(), qualification.clone());
-            journey
-                .attempts
-                .push(booked(hop, stage, &answer, q, tls, duration));
+            let attempt = booked(hop, stage, &answer, q, tls, duration);
+            journey.attempts.push(Attempt { dsn, ..attempt });
             journey.sender = hop.sender.clone();
             let host = hop.remote.host.clone();
             journey.last = Some(Last {
@@ -555,6 +554,7 @@ fn booked(
         failure,
         qualification,
         tls,
+        dsn: false,
         duration,
     }
 }

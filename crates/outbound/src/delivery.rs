@@ -3,7 +3,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -11,6 +11,7 @@ use galerne_core::bundle::{self, Planned};
 use galerne_core::model::{Answer, Settled, Submission};
 use galerne_core::ports::{BoxFuture, DeliverNow, EventSink, GroupBook, Lists};
 use galerne_dns::Resolver;
+use tokio::sync::Semaphore;
 use galerne_store::PolicyStore;
 
 use crate::attempt::Tools;
@@ -62,7 +63,13 @@ pub struct Delivery {
     give_up: Cancel,
     edge: RwLock<Edge>,
     rotation: AtomicUsize,
+    /// Places for what is delivered beside any session.
+    beside: Arc<Semaphore>,
+    shared: Weak<Delivery>,
 }
+
+/// Notifications delivered beside any session at a time. Each takes a slot like any delivery.
+const BESIDE: u32 = 16;
 
 impl Delivery {
     /// Ready to deliver. The caller spawns `Pool::sweep` for `pool()`.
@@ -73,7 +80,7 @@ impl Delivery {
             Arc::<TlsCounts>::default(),
         );
         let policies = Policies::new(world.policies, dial.clone(), counts.clone());
-        Arc::new(Delivery {
+        Arc::new_cyclic(|shared| Delivery {
             tools: Tools {
                 dial,
                 pool: Arc::default(),
@@ -91,7 +98,24 @@ impl Delivery {
             slots: Slots::new(edge.slots),
             edge: RwLock::new(edge),
             rotation: AtomicUsize::new(0),
+            beside: Arc::new(Semaphore::new(BESIDE as usize)),
+            shared: shared.clone(),
         })
+    }
+
+    /// Itself, for what goes on when a session has its answer.
+    pub(crate) fn shared(&self) -> Option<Arc<Delivery>> {
+        self.shared.upgrade()
+    }
+
+    /// The places beside the sessions.
+    pub(crate) fn beside(&self) -> Arc<Semaphore> {
+        self.beside.clone()
+    }
+
+    /// Resolves when nothing is delivered beside the sessions.
+    pub async fn quiet(&self) {
+        let _ = self.beside.acquire_many(BESIDE).await;
     }
 
     /// The idle sessions.

@@ -1,4 +1,7 @@
-//! The notification of a mixed result (RELAY-20), delivered in the session, before the reply.
+//! Notifications that the synchronous relay owes: of a mixed result (RELAY-20), delivered in the
+//! session, before the reply; and of what was passed on to a server that knows no notifications
+//! (RET-34), delivered beside the session, since the client's message has arrived and its reply
+//! must not wait for another.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -6,9 +9,9 @@ use std::time::{Duration, SystemTime};
 use galerne_core::content::{Content, Patch};
 use galerne_core::directive::Directive;
 use galerne_core::model::{Client, Outcome, Recipient, Ret, Sender, Settled, Submission};
-use galerne_core::notification::{Occasion, is_due};
+use galerne_core::notification::{Occasion, is_due, is_relayed_due};
 use galerne_core::plan::{Asked, timeout};
-use galerne_core::ports::DeliverNow;
+use galerne_core::ports::{DeliverNow, Module};
 use galerne_mail::dsn::{Action, Report, ReportedRecipient, Returned, build};
 use galerne_smtp::{Mailbox, ReversePath};
 
@@ -45,12 +48,13 @@ pub async fn notify(
         .iter()
         .filter_map(|&(index, settled)| Some((submission.recipients.get(index)?, settled)))
         .filter(|(recipient, _)| is_due(recipient))
-        .map(|(recipient, settled)| report(recipient, settled))
+        .map(|(recipient, settled)| report(recipient, settled, Action::Failed))
         .collect();
     if reported.is_empty() {
         return Ok(());
     }
-    let message = Arc::new(submission_of(submission, sender, &reported));
+    let message = submission_of(submission, sender, &reported, Kind::Failed);
+    let message = Arc::new(message);
     let answer = delivery
         .deliver(message, Box::pin(std::future::pending()))
         .await;
@@ -63,12 +67,71 @@ pub async fn notify(
     }
 }
 
-fn report(recipient: &Recipient, settled: &Settled) -> ReportedRecipient {
+/// Tells the envelope sender of the recipients whose server will not tell of its success (RET-34).
+/// The client's reply does not depend on it: what cannot be told is logged.
+pub fn relayed(delivery: &Delivery, submission: &Arc<Submission>, settled: &[Settled]) {
+    let ReversePath::Mailbox(sender) = &submission.sender.path else {
+        return;
+    };
+    let path = &submission.sender.path;
+    let each = submission.recipients.iter().zip(settled);
+    let reported: Vec<ReportedRecipient> = each
+        .filter(|(recipient, end)| is_relayed_due(path, submission.is_dsn, recipient, end))
+        .map(|(recipient, end)| report(recipient, end, Action::Relayed))
+        .collect();
+    if reported.is_empty() {
+        return;
+    }
+    let (Some(delivery), Ok(place)) = (delivery.shared(), delivery.beside().try_acquire_owned())
+    else {
+        missed(delivery, submission, "too many of them wait");
+        return;
+    };
+    let original = submission.clone();
+    let sender = sender.clone();
+    tokio::spawn(async move {
+        let _place = place;
+        let message = submission_of(&original, &sender, &reported, Kind::Relayed);
+        let answer = delivery
+            .deliver(Arc::new(message), Box::pin(std::future::pending()))
+            .await;
+        match answer.settled.first() {
+            Some(end) if end.outcome == Outcome::Delivered => {}
+            _ => missed(&delivery, &original, &answer.reply.to_log()),
+        }
+    });
+}
+
+fn missed(delivery: &Delivery, original: &Submission, why: &str) {
+    let id = &original.message_id;
+    let text = format!("{id}: the notification that it was passed on is lost: {why}");
+    tracing::warn!("{text}");
+    delivery.events.note(Module::RfMta, &text);
+}
+
+/// What a notification is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Failed,
+    Relayed,
+}
+
+impl Kind {
+    /// What is added to the id of the message.
+    fn suffix(self) -> &'static str {
+        match self {
+            Kind::Failed => "dsn",
+            Kind::Relayed => "relayed",
+        }
+    }
+}
+
+fn report(recipient: &Recipient, settled: &Settled, action: Action) -> ReportedRecipient {
     let last = settled.last_attempt().filter(|_| settled.refusal.is_none());
     ReportedRecipient {
         original: recipient.orcpt.clone(),
         recipient: recipient.mailbox.as_str().to_owned(),
-        action: Action::Failed,
+        action,
         status: galerne_core::dsn::status(&settled.reply),
         remote: last.map(|attempt| attempt.remote.host.to_string()),
         diagnostic: galerne_core::dsn::diagnostic(&settled.reply),
@@ -80,13 +143,15 @@ fn submission_of(
     original: &Arc<Submission>,
     sender: &Mailbox,
     reported: &[ReportedRecipient],
+    kind: Kind,
 ) -> Submission {
+    let id = format!("{}-{}", original.message_id, kind.suffix());
     let settings = &original.settings;
     let memory = &original.content.memory;
     let whole = original.content.spill.is_none() && memory.len() <= MOST_RETURNED;
     let kept = without_directive(original);
     let report = Report {
-        id: &format!("{}-dsn", original.message_id),
+        id: &id,
         reporting_mta: &settings.hostname,
         from_domain: sender.domain(),
         to: sender.as_str(),
@@ -95,13 +160,14 @@ fn submission_of(
         now: SystemTime::now(),
         recipients: reported,
         returned: match original.sender.ret {
-            Some(Ret::Full) if whole => Returned::Full(&kept),
+            // RET is for failures; of others the header comes back (RFC 3461 §4.3).
+            Some(Ret::Full) if whole && kind == Kind::Failed => Returned::Full(&kept),
             _ => Returned::Headers(galerne_core::dsn::header_of(&kept)),
         },
     };
     let content = build(&report);
     Submission {
-        message_id: format!("{}-dsn", original.message_id),
+        message_id: id,
         settings: settings.clone(),
         client: Client {
             account: None,

@@ -41,6 +41,7 @@ pub async fn settle(
             reply = without_dsn(&settled);
         }
     }
+    notify::relayed(delivery, submission, &settled);
     let answer = Answer { reply, settled };
     delivery.events.transaction(submission, &answer);
     answer

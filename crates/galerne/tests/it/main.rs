@@ -25,6 +25,7 @@ mod process_stop;
 mod relay_basics;
 mod relay_detours;
 mod relay_dialogues;
+mod relay_dsn;
 mod relay_hostile;
 mod relay_life;
 mod relay_names;
