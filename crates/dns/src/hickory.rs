@@ -24,6 +24,7 @@ use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::{Resolver as Hickory, system_conf};
 
 use crate::destination::both_families;
+use crate::loopback;
 use crate::provider::Provider;
 use crate::{
     BoxFuture, HostAddresses, LookupFailure, MxLookup, Proved, Resolver, TlsaRecord, normal,
@@ -45,6 +46,7 @@ const MAX_ALIASES: usize = 8;
 pub struct HickoryResolver {
     inner: Hickory<Provider>,
     dnssec: Dnssec,
+    servers: Vec<SocketAddr>,
     /// Bound of a whole lookup.
     deadline: Duration,
 }
@@ -71,6 +73,7 @@ impl HickoryResolver {
                 true => Dnssec::TrustAd,
                 false => Dnssec::Off,
             });
+        let servers = config.name_servers().iter().filter_map(address).collect();
         let provider = Provider {
             inner: TokioRuntimeProvider::default(),
             ask: dnssec == Dnssec::TrustAd,
@@ -95,6 +98,7 @@ impl HickoryResolver {
         Ok(HickoryResolver {
             inner,
             dnssec,
+            servers,
             deadline,
         })
     }
@@ -225,9 +229,13 @@ impl Resolver for HickoryResolver {
                 RData::PTR(name) => Some(normal(&name.0.to_ascii())),
                 _ => None,
             };
-            let heard = self
-                .records(&reverse_name(address), RecordType::PTR)
-                .await?;
+            let reverse = reverse_name(address);
+            if address.is_loopback() {
+                let name = full_name(&reverse).ok_or(LookupFailure::NoSuchName)?;
+                let patience = self.inner.options().timeout;
+                return loopback::names(&self.servers, &name, patience).await;
+            }
+            let heard = self.records(&reverse, RecordType::PTR).await?;
             Ok(heard.data.into_iter().filter_map(name).collect())
         })
     }
@@ -334,6 +342,11 @@ fn unanswered(error: NetError) -> Unanswered {
         NetError::Timeout => Unanswered::Temporary("timed out".to_owned()),
         other => Unanswered::Temporary(other.to_string()),
     }
+}
+
+fn address(server: &NameServerConfig) -> Option<SocketAddr> {
+    let port = server.connections.first()?.port;
+    Some(SocketAddr::new(server.ip, port))
 }
 
 fn server(address: SocketAddr) -> NameServerConfig {

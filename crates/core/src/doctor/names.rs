@@ -23,7 +23,7 @@ pub fn judge_reverse(address: IpAddr, name: &str, names: &Answer<Vec<String>>) -
         }
         Ok(names) => Finding::act(check, address, names.join(" "), name, advice),
     };
-    match is_public(address) || finding.severity == super::Severity::Good {
+    match is_known_outside(address) || finding.severity == super::Severity::Good {
         true => finding,
         false => inside(check, address),
     }
@@ -46,10 +46,16 @@ pub fn judge_ehlo(address: IpAddr, name: &str, found: &Answer<Vec<IpAddr>>) -> F
             Finding::act(check, name, found.join(" "), address, advice)
         }
     };
-    match is_public(address) || finding.severity == super::Severity::Good {
+    match is_known_outside(address) || finding.severity == super::Severity::Good {
         true => finding,
         false => inside(check, address),
     }
+}
+
+/// Whether others see this very address: not behind NAT. Those who can be reached from a loopback
+/// address see it as it is.
+fn is_known_outside(address: IpAddr) -> bool {
+    is_public(address) || address.is_loopback()
 }
 
 fn kind(address: IpAddr) -> &'static str {

@@ -275,6 +275,12 @@ fn conf_23_an_outbound_must_have_its_name_and_the_name_must_lead_back() {
         judge_ehlo(inside, name, &Err("timed out".into())).severity,
         Severity::Advice
     );
+    // On a loopback address nobody stands between.
+    let own = ip("127.0.0.2");
+    assert_eq!(
+        judge_reverse(own, name, &texts(&[])).severity,
+        Severity::Act
+    );
 }
 
 #[test]

@@ -402,3 +402,26 @@ async fn a_text_of_several_strings_arrives_as_one() {
     let found = resolver.txt("s1._domainkey.example.org").await;
     assert_eq!(found, Ok(vec![format!("p={first}{second}").into_bytes()]));
 }
+
+#[tokio::test]
+async fn if_12_the_name_server_is_asked_for_names_of_loopback_addresses_too() {
+    let zone = "2.0.0.127.in-addr.arpa. PTR mta2.example.org.\n3.0.0.127.in-addr.arpa. SERVFAIL";
+    let (server, resolver) = world(zone).await;
+    let names = resolver.names(address("127.0.0.2")).await;
+    assert_eq!(names, Ok(vec!["mta2.example.org".to_owned()]));
+    let failed = resolver.names(address("127.0.0.3")).await;
+    assert!(
+        matches!(failed, Err(LookupFailure::Temporary(_))),
+        "{failed:?}"
+    );
+    let nobody = resolver.names(address("127.0.0.4")).await;
+    assert_eq!(nobody, Err(LookupFailure::NoSuchName));
+    server.behave(Behaviour::Silent);
+    let impatient = settings(&[server.address()], IMPATIENCE);
+    let resolver = HickoryResolver::new(&impatient).expect("a resolver");
+    let silent = resolver.names(address("127.0.0.2")).await;
+    assert!(
+        matches!(silent, Err(LookupFailure::Temporary(_))),
+        "{silent:?}"
+    );
+}
