@@ -6,7 +6,7 @@ mod commands;
 mod control;
 mod further;
 pub mod house;
-mod keys;
+pub mod keys;
 mod out;
 pub mod privileges;
 mod run;

@@ -24,6 +24,7 @@ use crate::content::{Sent, send_content};
 use crate::dial::{BoxStream, Dial};
 use crate::memory::Addresses;
 use crate::pool::{Pool, quit};
+use crate::seal::Fields;
 use crate::tls::{ClientTls, TlsTrouble};
 use crate::tls_counts::{Failure, TlsCounts};
 
@@ -52,6 +53,8 @@ pub struct Order<'a> {
     pub demand: Demand,
     /// Look whether a certificate that need not be proved would be (MTA-STS, testing).
     pub try_proof: bool,
+    /// Signatures to put in front of the message.
+    pub fields: Option<Fields>,
     /// Until the final dot.
     pub deadline: Instant,
     /// For the reply to the final dot (RELAY-70).
@@ -567,10 +570,12 @@ fn transaction(order: &Order<'_>) -> Transaction {
                 orcpt,
             }
         });
+    let added = order.fields.as_ref().map_or(0, |fields| fields.len());
+    let added = added as u64 + submission.patch.prefix.len() as u64;
     Transaction {
         sender: order.sender.clone(),
         recipients: recipients.collect(),
-        size: submission.content.len() - cut as u64 + submission.patch.prefix.len() as u64,
+        size: submission.content.len() - cut as u64 + added,
         eight_bit: submission.sender.eight_bit,
         smtputf8: submission.sender.smtputf8,
         requiretls: submission.sender.requiretls,

@@ -26,6 +26,7 @@ use crate::cancel::Cancelled;
 use crate::delivery::Delivery;
 use crate::demand::demand;
 use crate::prepare::{Asking, Prepared, remotes};
+use crate::seal::{Fields, Seals};
 use crate::settle::elapsed;
 
 /// One recipient on its way.
@@ -52,6 +53,7 @@ struct Last {
 
 struct Run<'a> {
     delivery: &'a Delivery,
+    seals: &'a Seals,
     submission: &'a Submission,
     journeys: Vec<Journey>,
     deadline: Instant,
@@ -66,12 +68,14 @@ struct Hop<'r> {
     /// 1 for the first.
     number: u32,
     sender: ReversePath,
+    /// Signatures to put in front of the message.
+    fields: Option<Fields>,
     started: Instant,
 }
 
 /// Tries one bundle: members with their index among the recipients. Gives the end of each.
 pub async fn run_bundle(
-    delivery: &Delivery,
+    (delivery, seals): (&Delivery, &Seals),
     submission: &Submission,
     members: Vec<(usize, Arc<Prepared>)>,
     mut cancelled: Cancelled,
@@ -96,6 +100,7 @@ pub async fn run_bundle(
     });
     let mut run = Run {
         delivery,
+        seals,
         submission,
         journeys: journeys.collect(),
         deadline,
@@ -170,12 +175,34 @@ impl<'a> Run<'a> {
             else {
                 break;
             };
+            let fields = self.seals.fields(
+                delivery,
+                self.submission,
+                (plan, outbound.address),
+                self.deadline,
+            );
+            let fields = tokio::select! {
+                biased;
+                fields = fields => fields,
+                () = cancelled.wait() => {
+                    self.end_all(plan, Ending::Cancelled);
+                    break;
+                }
+            };
+            let fields = match fields {
+                Ok(fields) => fields,
+                Err(refusal) => {
+                    self.end_all(plan, Ending::Refused(&refusal));
+                    break;
+                }
+            };
             let hop = Hop {
                 plan,
                 outbound: &outbound,
                 remote: &remote,
                 number: used + chase.hops(),
                 sender: self.sender(plan, &outbound),
+                fields,
                 started: Instant::now(),
             };
             let blocked = self.hop(hop, cancelled).await;
@@ -272,6 +299,7 @@ impl<'a> Run<'a> {
             plan: hop.plan,
             host,
             sender: hop.sender.clone(),
+            fields: hop.fields.clone(),
             recipients: members
                 .iter()
                 .filter_map(|&i| self.journeys.get(i))

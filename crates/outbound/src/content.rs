@@ -30,6 +30,9 @@ pub async fn send_content(order: &Order<'_>, connection: &mut Connection) -> Sen
     } else {
         WhenHeard::Stop
     };
+    if let Some(fields) = &order.fields {
+        connection.put(fields);
+    }
     if !submission.patch.prefix.is_empty() {
         connection.put(&submission.patch.prefix);
     }

@@ -11,8 +11,8 @@ use galerne_core::bundle::{self, Planned};
 use galerne_core::model::{Answer, Settled, Submission};
 use galerne_core::ports::{BoxFuture, DeliverNow, EventSink, GroupBook, Lists};
 use galerne_dns::Resolver;
-use tokio::sync::Semaphore;
 use galerne_store::PolicyStore;
+use tokio::sync::Semaphore;
 
 use crate::attempt::Tools;
 use crate::bundle::run_bundle;
@@ -21,6 +21,7 @@ use crate::dial::Dial;
 use crate::memory::Addresses;
 use crate::pool::Pool;
 use crate::prepare::{Prepared, Unprepared, prepare};
+use crate::seal::{Sealer, Seals};
 use crate::settle;
 use crate::slots::Slots;
 use crate::sts::Policies;
@@ -63,6 +64,7 @@ pub struct Delivery {
     give_up: Cancel,
     edge: RwLock<Edge>,
     rotation: AtomicUsize,
+    pub(crate) sealer: Sealer,
     /// Places for what is delivered beside any session.
     beside: Arc<Semaphore>,
     shared: Weak<Delivery>,
@@ -98,6 +100,7 @@ impl Delivery {
             slots: Slots::new(edge.slots),
             edge: RwLock::new(edge),
             rotation: AtomicUsize::new(0),
+            sealer: Sealer::default(),
             beside: Arc::new(Semaphore::new(BESIDE as usize)),
             shared: shared.clone(),
         })
@@ -192,9 +195,15 @@ impl Delivery {
                 exchangers: &p.exchangers,
             })
             .collect();
+        let seals = Seals::default();
         let bundles = bundle::bundles(&planned).into_iter().map(|members| {
             let members = members.into_iter().filter_map(|i| ready.get(i).cloned());
-            run_bundle(self, submission, members.collect(), cancelled.clone())
+            run_bundle(
+                (self, &seals),
+                submission,
+                members.collect(),
+                cancelled.clone(),
+            )
         });
         for (index, end) in join_all(bundles).await.into_iter().flatten() {
             if let Some(place) = settled.get_mut(index) {

@@ -18,6 +18,7 @@ mod notify;
 pub mod pace;
 pub mod pool;
 mod prepare;
+mod seal;
 mod settle;
 mod slots;
 pub mod sts;

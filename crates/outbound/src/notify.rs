@@ -12,6 +12,7 @@ use galerne_core::model::{Client, Outcome, Recipient, Ret, Sender, Settled, Subm
 use galerne_core::notification::{Occasion, is_due, is_relayed_due};
 use galerne_core::plan::{Asked, timeout};
 use galerne_core::ports::{DeliverNow, Module};
+use galerne_core::settings::Sign;
 use galerne_mail::dsn::{Action, Report, ReportedRecipient, Returned, build};
 use galerne_smtp::{Mailbox, ReversePath};
 
@@ -192,9 +193,10 @@ fn submission_of(
         patch: Patch::default(),
         directive: Directive {
             timeout: Some(time_left(original)),
+            sign: (!may_sign(original, sender)).then_some(Sign::None),
             ..Directive::default()
         },
-        header_from: None,
+        header_from: Mailbox::parse(&format!("postmaster@{}", sender.domain())).ok(),
         reference: original.reference.clone(),
         received: original.received,
         received_at: SystemTime::now(),
@@ -202,6 +204,13 @@ fn submission_of(
         needs_chunking: false,
         is_dsn: true,
     }
+}
+
+/// Whether the domain of the notification is one in whose name the account may sign (RELAY-48).
+fn may_sign(original: &Submission, sender: &Mailbox) -> bool {
+    let account = original.client.account.as_ref();
+    let permitted = account.and_then(|account| account.authorizedsender.as_ref());
+    permitted.is_none_or(|list| list.iter().any(|name| *name == sender.ascii_domain()))
 }
 
 /// The timeout of the notification, counted from the client's end of data like that of the

@@ -31,4 +31,6 @@ mod verify;
 
 pub use canon::BodyHasher;
 pub use dkim::{Signature, sign};
+pub use field::split;
 pub use key::{Algorithm, KeyError, SigningKey};
+pub use verify::{Failed, Txt, dkim as verify};

@@ -32,8 +32,12 @@ mod relay_names;
 mod relay_outcomes;
 mod relay_routes;
 mod relay_several;
+mod relay_signing;
 mod relay_time;
 mod relay_tls;
 #[path = "../../../smtp/tests/it/script.rs"]
 mod script;
+mod tls_dane;
+mod tls_peers;
+mod tls_policy;
 mod world;

@@ -1,0 +1,375 @@
+//! The fields that are put in front of a message before it leaves: DKIM signatures and an ARC set
+//! (RELAY-48 to RELAY-53). Who signs is decided in `galerne_core::signing`; here it is done, once
+//! for each set of signers, whatever the number of recipients and hops.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use galerne_core::content::{Content, Patch, Spill};
+use galerne_core::keys::{Algorithm, KeyFile};
+use galerne_core::model::{Plan, Submission};
+use galerne_core::ports::Module;
+use galerne_core::refusal::Refusal;
+use galerne_core::signing::Signer;
+use galerne_core::snapshot::Snapshot;
+use galerne_dns::{LookupFailure, Resolver};
+use galerne_sign::arc::{Chain, Sealing, judge, may_extend, queries, seal};
+use galerne_sign::{BodyHasher, KeyError, Signature, SigningKey, Txt, sign, split};
+use tokio::sync::{OnceCell, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+use crate::content::kept;
+use crate::delivery::Delivery;
+
+/// Content beyond this is signed off the network threads.
+const IN_PLACE: u64 = 64 * 1024;
+/// How much of a spilled message is read at a time.
+const CHUNK: usize = 256 * 1024;
+/// How long the keys of a chain are asked for.
+const LOOKUPS: Duration = Duration::from_secs(10);
+/// A domain without a key is told of once in this time.
+const SELDOM: Duration = Duration::from_secs(3600);
+/// Most domains remembered for that.
+const MOST_DOMAINS: usize = 1000;
+
+/// Fields in front of a message, each with its CRLF.
+pub type Fields = Arc<[u8]>;
+
+/// What one process needs for signing.
+pub struct Sealer {
+    /// Signatures computed at a time off the network threads: one for each processor.
+    computing: Semaphore,
+    told: Mutex<HashMap<String, Instant>>,
+}
+
+impl Default for Sealer {
+    fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(2, |n| n.get());
+        Sealer {
+            computing: Semaphore::new(processors),
+            told: Mutex::default(),
+        }
+    }
+}
+
+/// The fields of one message, made when they are first needed.
+#[derive(Default)]
+pub struct Seals(Mutex<Vec<Made>>);
+
+struct Made {
+    signers: Vec<Signer>,
+    arc: bool,
+    fields: Arc<OnceCell<Result<Fields, Refusal>>>,
+}
+
+impl Seals {
+    /// The fields for a plan from an outbound. `None`: nothing is put in front.
+    ///
+    /// # Errors
+    /// The message cannot be signed, by a fault of ours: a temporary failure.
+    pub async fn fields(
+        &self,
+        delivery: &Delivery,
+        submission: &Submission,
+        (plan, outbound): (&Plan, IpAddr),
+        deadline: Instant,
+    ) -> Result<Option<Fields>, Refusal> {
+        let signing = &plan.signing;
+        for domain in &signing.unsigned {
+            delivery.sealer.tell(delivery, submission, domain);
+        }
+        if signing.is_nothing() {
+            return Ok(None);
+        }
+        let signers: Vec<Signer> = signing.signers(outbound).into_iter().cloned().collect();
+        if signers.is_empty() && !signing.arc {
+            return Ok(None);
+        }
+        let cell = self.cell(&signers, signing.arc);
+        let make = || make(delivery, submission, signers, signing.arc, deadline);
+        cell.get_or_init(make).await.clone().map(Some)
+    }
+
+    fn cell(&self, signers: &[Signer], arc: bool) -> Arc<OnceCell<Result<Fields, Refusal>>> {
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = made.iter().find(|m| m.signers == signers && m.arc == arc) {
+            return found.fields.clone();
+        }
+        let fields = Arc::new(OnceCell::new());
+        made.push(Made {
+            signers: signers.to_vec(),
+            arc,
+            fields: fields.clone(),
+        });
+        fields
+    }
+}
+
+impl Sealer {
+    /// Logs that a domain has no key, not for every message (RELAY-50).
+    fn tell(&self, delivery: &Delivery, submission: &Submission, domain: &str) {
+        let now = Instant::now();
+        {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            match told.get(domain) {
+                Some(at) if now.duration_since(*at) < SELDOM => return,
+                Some(_) => {}
+                None if told.len() >= MOST_DOMAINS => {
+                    told.retain(|_, at| now.duration_since(*at) < SELDOM);
+                    if told.len() >= MOST_DOMAINS {
+                        return;
+                    }
+                }
+                None => {}
+            }
+            told.insert(domain.to_owned(), now);
+        }
+        let account = submission.client.account.as_ref();
+        let account = account.map_or_else(String::new, |a| format!(" of account {}", a.name));
+        let text = format!("no signing key for {domain}: mail{account} goes out unsigned by it");
+        tracing::info!("{text}");
+        delivery.events.note(Module::RfMta, &text);
+    }
+}
+
+/// Everything that is needed off the network threads.
+struct Job {
+    settings: Arc<Snapshot>,
+    content: Content,
+    patch: Patch,
+    signers: Vec<Signer>,
+    /// Answers of the name servers about the keys of the chain; `None`: no ARC set.
+    arc: Option<HashMap<String, Txt>>,
+    time: u64,
+}
+
+/// What came of it, and what is to be logged.
+type Outcome = Result<(Vec<u8>, Option<String>), Fault>;
+
+#[derive(Debug)]
+enum Fault {
+    Key(String, KeyError),
+    Disk(std::io::Error),
+}
+
+async fn make(
+    delivery: &Delivery,
+    submission: &Submission,
+    signers: Vec<Signer>,
+    arc: bool,
+    deadline: Instant,
+) -> Result<Fields, Refusal> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let answers = match arc {
+        true => Some(answers(&*delivery.edge().resolver, submission, deadline).await),
+        false => None,
+    };
+    let keys = &submission.settings.keys;
+    let is_fast = |signer: &Signer| {
+        let key = keys.get(signer.key);
+        key.is_some_and(|key| key.algorithm == Algorithm::Ed25519Sha256)
+    };
+    let in_place = answers.is_none()
+        && submission.content.spill.is_none()
+        && submission.content.len() <= IN_PLACE
+        && signers.iter().all(is_fast);
+    let job = Job {
+        settings: submission.settings.clone(),
+        content: submission.content.clone(),
+        patch: submission.patch.clone(),
+        signers,
+        arc: answers,
+        time: now.map_or(0, |length| length.as_secs()),
+    };
+    let outcome = if in_place {
+        job.run()
+    } else {
+        let _place = delivery.sealer.computing.acquire().await;
+        match tokio::task::spawn_blocking(move || job.run()).await {
+            Ok(outcome) => outcome,
+            Err(error) => Err(Fault::Disk(std::io::Error::other(error))),
+        }
+    };
+    match outcome {
+        Ok((fields, note)) => {
+            if let Some(note) = note {
+                let text = format!("{}: {note}", submission.message_id);
+                delivery.events.note(Module::RfMta, &text);
+            }
+            Ok(fields.into())
+        }
+        Err(fault) => {
+            let why = match fault {
+                Fault::Key(file, error) => format!("{file}: {error}"),
+                Fault::Disk(error) => format!("the content cannot be read: {error}"),
+            };
+            let id = &submission.message_id;
+            tracing::error!(message_id = %id, "a message cannot be signed: {why}");
+            let text = format!("error: {id} cannot be signed: {why}");
+            delivery.events.note(Module::RfMta, &text);
+            let text = format!("4.3.0 the message could not be signed, id {id}");
+            Err(Refusal::standard(451, text, "RELAY-51"))
+        }
+    }
+}
+
+/// The records of the keys of a chain. A server that keeps silent is a temporary failure.
+async fn answers(
+    resolver: &dyn Resolver,
+    submission: &Submission,
+    deadline: Instant,
+) -> HashMap<String, Txt> {
+    let deadline = deadline.min(Instant::now() + LOOKUPS);
+    let names = queries(&submission.content.memory);
+    let lookups = names.into_iter().map(|name| async move {
+        let found = match timeout_at(deadline, resolver.txt(&name)).await {
+            Ok(Ok(records)) => {
+                let records = records.iter();
+                let texts = records.map(|octets| String::from_utf8_lossy(octets).into_owned());
+                Txt::Found(texts.collect())
+            }
+            Ok(Err(LookupFailure::NoSuchName)) => Txt::None,
+            Ok(Err(LookupFailure::Temporary(_))) | Err(_) => Txt::TempFail,
+        };
+        (name, found)
+    });
+    futures_util::future::join_all(lookups)
+        .await
+        .into_iter()
+        .collect()
+}
+
+impl Job {
+    fn run(self) -> Outcome {
+        let head = self.head();
+        let (header, body) = split(&head);
+        let mut hasher = BodyHasher::default();
+        self.each_piece(body, &mut |piece| hasher.update(piece))?;
+        let body_hash = hasher.finish();
+        let mut signatures = Vec::with_capacity(self.signers.len());
+        for signer in &self.signers {
+            signatures.push(self.signature(signer)?);
+        }
+        let signed = sign(header, &body_hash, &signatures, self.time)
+            .map_err(|error| Fault::Key("keys/".to_owned(), error))?;
+        let Some(answers) = &self.arc else {
+            return Ok((signed, None));
+        };
+        let dns = |name: &str| answers.get(name).cloned().unwrap_or(Txt::None);
+        let pieces = |take: &mut dyn FnMut(&[u8])| {
+            // What could be read a moment ago; a failure makes the chain one that fails.
+            let _ = self.each_piece(body, take);
+        };
+        let chain = judge(header, &pieces, &dns);
+        let whole = [&signed, header].concat();
+        match self.arc_set(&whole, &body_hash, &chain)? {
+            Ok(mut fields) => {
+                fields.extend_from_slice(&signed);
+                Ok((fields, None))
+            }
+            Err(note) => Ok((signed, Some(note))),
+        }
+    }
+
+    /// The set, or why none is added.
+    fn arc_set(
+        &self,
+        header: &[u8],
+        body_hash: &[u8; 32],
+        chain: &Chain,
+    ) -> Result<Result<Vec<u8>, String>, Fault> {
+        if !may_extend(chain) {
+            let worth = chain.validity.word();
+            return Ok(Err(format!(
+                "no ARC set: the chain of {} is {worth}",
+                chain.sets
+            )));
+        }
+        let is_rsa = |signer: &&Signer| {
+            let key = self.settings.keys.get(signer.key);
+            key.is_some_and(|key| key.algorithm == Algorithm::RsaSha256)
+        };
+        let Some(signer) = self.signers.iter().find(is_rsa) else {
+            return Ok(Err("no ARC set: no RSA key signs this message".to_owned()));
+        };
+        let Signature {
+            key,
+            domain,
+            selector,
+            ..
+        } = self.signature(signer)?;
+        let sealing = Sealing {
+            key,
+            domain,
+            selector,
+            authserv_id: &self.settings.hostname,
+            results: "",
+            names: None,
+            time: self.time,
+        };
+        seal(header, body_hash, chain, &sealing)
+            .map(Ok)
+            .map_err(|error| Fault::Key("keys/".to_owned(), error))
+    }
+
+    fn signature<'a>(&'a self, signer: &'a Signer) -> Result<Signature<'a>, Fault> {
+        let missing = || Fault::Key("keys/".to_owned(), KeyError::Damaged);
+        let file = self.settings.keys.get(signer.key).ok_or_else(missing)?;
+        Ok(Signature {
+            key: read(file)?,
+            domain: &signer.domain,
+            selector: &file.name.selector,
+            identity: &file.name.id,
+        })
+    }
+
+    /// The part of the outgoing message that is in memory.
+    fn head(&self) -> Cow<'_, [u8]> {
+        let memory = &self.content.memory;
+        if self.patch.prefix.is_empty() && self.patch.cuts.is_empty() {
+            return Cow::Borrowed(memory);
+        }
+        let mut head = self.patch.prefix.clone();
+        for range in kept(memory.len(), &self.patch.cuts) {
+            head.extend_from_slice(memory.get(range).unwrap_or_default());
+        }
+        Cow::Owned(head)
+    }
+
+    /// Gives the body in pieces: what is in memory, then what was spilled.
+    fn each_piece(&self, body: &[u8], take: &mut dyn FnMut(&[u8])) -> Result<(), Fault> {
+        take(body);
+        let Some(spill) = &self.content.spill else {
+            return Ok(());
+        };
+        let mut buffer = vec![0; CHUNK];
+        let mut offset = 0;
+        while offset < spill.len() {
+            let length = read_at(&**spill, offset, &mut buffer)?;
+            take(buffer.get(..length).unwrap_or_default());
+            offset += length as u64;
+        }
+        Ok(())
+    }
+}
+
+fn read_at(spill: &dyn Spill, offset: u64, buffer: &mut [u8]) -> Result<usize, Fault> {
+    match spill.read_at(offset, buffer) {
+        Ok(0) => Err(Fault::Disk(std::io::ErrorKind::UnexpectedEof.into())),
+        Ok(length) => Ok(length),
+        Err(error) => Err(Fault::Disk(error)),
+    }
+}
+
+/// The key of a file, read once for as long as the settings are in force.
+fn read(file: &KeyFile) -> Result<&SigningKey, Fault> {
+    let make = || SigningKey::from_pem(file.pem.0.as_bytes());
+    match file.read.get_or_make(make) {
+        Some(Ok(key)) => Ok(key),
+        Some(Err(error)) => Err(Fault::Key(file.file.clone(), error.clone())),
+        None => Err(Fault::Key(file.file.clone(), KeyError::Damaged)),
+    }
+}
