@@ -2,7 +2,7 @@
 //! (RELAY-42, RELAY-60 to RELAY-70, ROUTE-35, ROUTE-37). Called by the delivery driver, which
 //! connects, waits and keeps the timeout.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 pub use galerne_smtp::client::RemoteAnswer;
@@ -23,6 +23,8 @@ pub struct Chase {
     maxhop: u32,
     /// How the last hop ended.
     last: End,
+    /// How the one before it ended.
+    before: End,
     /// The last pair was already repeated on a new connection.
     repeated: bool,
     /// `next` has to repeat the last pair.
@@ -81,6 +83,7 @@ impl Chase {
             tried: Vec::new(),
             maxhop,
             last: End::Open,
+            before: End::Open,
             repeated: false,
             repeat: false,
         }
@@ -88,17 +91,25 @@ impl Chase {
 
     /// The next hop. Remotes that `recently_timed_out` come when no other pair is left (ROUTE-35).
     pub fn next(&mut self, recently_timed_out: &dyn Fn(SocketAddr) -> bool) -> Next {
+        self.next_free(recently_timed_out, &|_| false)
+    }
+
+    /// As `next`; outbounds that are `busy` come when no other has a pair left (RELAY-57).
+    pub fn next_free(
+        &mut self,
+        recently_timed_out: &dyn Fn(SocketAddr) -> bool,
+        busy: &dyn Fn(IpAddr) -> bool,
+    ) -> Next {
         if std::mem::take(&mut self.repeat) {
             self.repeated = true;
         } else {
             if self.hops() >= self.maxhop {
                 return Next::Exhausted;
             }
-            let Some(pair) = self.best_pair(recently_timed_out) else {
+            let Some(pair) = self.best_pair(recently_timed_out, busy) else {
                 return Next::Exhausted;
             };
-            self.tried.push(pair);
-            self.last = End::Open;
+            self.take(pair);
             self.repeated = false;
         }
         match self.last_pair() {
@@ -109,6 +120,55 @@ impl Chase {
             },
             None => Next::Exhausted,
         }
+    }
+
+    fn take(&mut self, pair: (usize, usize)) {
+        self.tried.push(pair);
+        self.before = std::mem::replace(&mut self.last, End::Open);
+    }
+
+    /// The outbounds that the last hop could have been made from, that of the hop first.
+    pub fn alternatives(&self) -> Vec<IpAddr> {
+        let Some(&(chosen, _)) = self.tried.last() else {
+            return Vec::new();
+        };
+        let has_pair = |o: usize| {
+            let remotes = 0..self.remotes.len();
+            o == chosen || remotes.into_iter().any(|r| self.is_pair(o, r))
+        };
+        let others = (0..self.outbounds.len()).filter(|&o| o != chosen && has_pair(o));
+        let all = std::iter::once(chosen).chain(others);
+        all.filter_map(|o| self.outbounds.get(o))
+            .map(|state| state.outbound.address)
+            .collect()
+    }
+
+    /// The last hop is made from this outbound instead, which became free first; it is no further
+    /// hop. `None`: it has no pair, and the hop stays as it was.
+    pub fn instead(
+        &mut self,
+        outbound: IpAddr,
+        recently_timed_out: &dyn Fn(SocketAddr) -> bool,
+    ) -> Option<(Arc<OutboundIp>, Remote)> {
+        let replaced = self.tried.pop()?;
+        self.last = self.before;
+        let others = |address: IpAddr| address != outbound;
+        let pair = self.best_pair(recently_timed_out, &others);
+        let found = pair.filter(|(o, _)| {
+            let state = self.outbounds.get(*o);
+            state.is_some_and(|state| state.outbound.address == outbound)
+        });
+        self.take(found.unwrap_or(replaced));
+        found?;
+        let (o, r) = self.last_pair()?;
+        Some((o.outbound.clone(), r.remote.clone()))
+    }
+
+    /// Whether the pair may be tried: of one address family, and not tried yet.
+    fn is_pair(&self, o: usize, r: usize) -> bool {
+        let outbound = self.outbounds.get(o).map(|o| o.outbound.address.is_ipv4());
+        let remote = self.remotes.get(r).map(|r| r.remote.address.is_ipv4());
+        outbound == remote && !self.tried.contains(&(o, r))
     }
 
     /// The last hop ended without a usable connection: another remote address comes first.
@@ -148,18 +208,21 @@ impl Chase {
     }
 
     /// The untried pair that ranks first (RELAY-68).
-    fn best_pair(&self, recently_timed_out: &dyn Fn(SocketAddr) -> bool) -> Option<(usize, usize)> {
+    fn best_pair(
+        &self,
+        recently_timed_out: &dyn Fn(SocketAddr) -> bool,
+        busy: &dyn Fn(IpAddr) -> bool,
+    ) -> Option<(usize, usize)> {
         let current = self.tried.last().copied();
         let mut best: Option<(Rank, (usize, usize))> = None;
         for (r, remote) in self.remotes.iter().enumerate() {
             let timed_out = recently_timed_out(remote.remote.address);
             for (o, outbound) in self.outbounds.iter().enumerate() {
-                let same_family =
-                    outbound.outbound.address.is_ipv4() == remote.remote.address.is_ipv4();
-                if !same_family || self.tried.contains(&(o, r)) {
+                if !self.is_pair(o, r) {
                     continue;
                 }
                 let rank = Rank {
+                    busy: busy(outbound.outbound.address),
                     // A remote that has just blocked us is alive: ask it again from elsewhere.
                     elsewhere: self.last == End::Blocked && current.is_none_or(|(_, cr)| cr != r),
                     timed_out,
@@ -181,6 +244,7 @@ impl Chase {
 /// What makes one pair better than another; fields in order of weight, smaller is better.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
+    busy: bool,
     elsewhere: bool,
     timed_out: bool,
     failed: bool,

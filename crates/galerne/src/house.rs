@@ -8,12 +8,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use galerne_config::{Finding, Level, LoadOptions, Loaded};
+use galerne_core::flow::configured::groups;
 use galerne_core::ports::{EventSink, Module};
 use galerne_core::settings::Settings;
 use galerne_core::snapshot::Snapshot;
 use galerne_dns::{HickoryResolver, Resolver};
 use galerne_events::{Logs, Options as LogOptions, Tee};
 use galerne_inbound::{Inbound, InboundWorld, Quotas, Reception, View, certificates};
+use galerne_outbound::pace::Pace;
 use galerne_outbound::{ClientTls, Delivery, Edge, TcpDial, World};
 use galerne_store::{GroupFiles, ListStore, PolicyStore};
 
@@ -99,7 +101,12 @@ impl House {
             all.extend(options.listeners.iter().cloned());
             Arc::new(Tee(all))
         };
+        let (pace, faults) = Pace::new(groups(&settings), Vec::new());
+        for fault in faults {
+            events.note(Module::Galerne, &format!("flow state not read: {fault}"));
+        }
         let world = World {
+            pace: pace.clone(),
             dial: Box::new(TcpDial),
             lists: lists.clone(),
             book: book.clone(),
@@ -112,6 +119,7 @@ impl House {
                 .map_err(|e| says("system/verp.key", &e))?,
         };
         let delivery = Delivery::new(world, edge(&settings, &options)?);
+        tokio::spawn(crate::flow::keep(pace, events.clone()));
         let idle = delivery.clone();
         tokio::spawn(delivery.pool().sweep(move || idle.edge().idle));
         let (view, mut found) = view(root, &snapshot)?;
@@ -243,6 +251,7 @@ impl House {
             ));
         }
         self.delivery.renew(edge);
+        self.delivery.pace().configure(groups(&snapshot));
         self.inbound.renew(view);
         *self
             .snapshot

@@ -4,6 +4,7 @@
 pub mod cli;
 mod commands;
 mod control;
+mod flow;
 mod further;
 pub mod house;
 pub mod keys;

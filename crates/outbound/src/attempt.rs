@@ -23,6 +23,7 @@ use crate::connection::{Connection, Key, plain};
 use crate::content::{Sent, send_content};
 use crate::dial::{BoxStream, Dial};
 use crate::memory::Addresses;
+use crate::pace::{Leave, SessionMark};
 use crate::pool::{Pool, quit};
 use crate::seal::Fields;
 use crate::tls::{ClientTls, TlsTrouble};
@@ -165,41 +166,69 @@ enum Step {
     NoTls(End),
 }
 
+/// How a hop is made: in an idle session or a new one, with leave of flow control where there is
+/// one.
+#[derive(Default)]
+pub struct Admission {
+    pub connection: Option<Connection>,
+    pub leave: Option<Leave>,
+    /// For a session to be opened.
+    pub mark: Option<SessionMark>,
+}
+
+/// What makes the session of a hop different from others.
+pub fn session_key(
+    tools: &Tools,
+    order: &Order<'_>,
+    outbound: &OutboundIp,
+    remote: &Remote,
+) -> Key {
+    let mut key = key(order, outbound, remote);
+    if key.encryption == Encryption::IfOffered && tools.broken_tls.recently(remote.address) {
+        key.encryption = Encryption::Never;
+    }
+    key
+}
+
 /// Makes one hop.
 pub async fn attempt(
     tools: &Tools,
     order: &Order<'_>,
-    outbound: &Arc<OutboundIp>,
-    remote: &Remote,
+    mut key: Key,
+    admission: Admission,
     cancelled: &mut Cancelled,
 ) -> End {
     if cancelled.is_cancelled() {
         return gone(order);
     }
-    let mut key = key(order, outbound, remote);
-    if key.encryption == Encryption::IfOffered && tools.broken_tls.recently(remote.address) {
-        key.encryption = Encryption::Never;
-    }
-    while let Some(mut connection) = tools.pool.take(&key) {
-        if !connection.is_alive().await {
-            continue;
-        }
-        match transact(tools, order, connection, true, cancelled).await {
+    let Admission {
+        connection,
+        mut leave,
+        mut mark,
+    } = admission;
+    if let Some(connection) = connection {
+        let (step, left) = transact(tools, order, connection, &mut leave, cancelled).await;
+        match step {
             Step::Done(end) | Step::NoTls(end) => return end,
-            Step::Stale(_) => break,
+            // The place of the session that proved closed is that of the new one.
+            Step::Stale(_) => mark = left,
         }
     }
     loop {
         let step = match open(tools, order, &key, cancelled).await {
-            Ok(connection) => transact(tools, order, connection, false, cancelled).await,
+            Ok(mut connection) => {
+                connection.mark = mark.take();
+                let made = transact(tools, order, connection, &mut leave, cancelled);
+                made.await.0
+            }
             Err(step) => step,
         };
         match step {
             Step::NoTls(end) => {
                 if key.encryption != Encryption::IfOffered {
-                    return end.without_tls(&remote.host, &order.demand);
+                    return end.without_tls(&key.host, &order.demand);
                 }
-                tools.broken_tls.remember(remote.address);
+                tools.broken_tls.remember(key.remote);
                 key.encryption = Encryption::Never;
             }
             Step::Done(end) | Step::Stale(end) => return end,
@@ -434,15 +463,22 @@ fn no_tls(order: &Order<'_>, why: String) -> Step {
     ))
 }
 
-/// One transaction on a session that is ready.
+/// One transaction on a session that is ready. Of one that proved closed its mark is left.
 async fn transact(
     tools: &Tools,
     order: &Order<'_>,
     mut connection: Connection,
-    reused: bool,
+    leave: &mut Option<Leave>,
     cancelled: &mut Cancelled,
-) -> Step {
+) -> (Step, Option<SessionMark>) {
+    let reused = connection.was_used;
     connection.start(transaction(order));
+    if let Some(leave) = leave {
+        leave.mail_sent();
+    }
+    if let Some(mark) = &mut connection.mark {
+        mark.used();
+    }
     let finished = tokio::select! {
         biased;
         finished = until_dot(order, &mut connection) => finished,
@@ -468,20 +504,20 @@ async fn transact(
                 }
             }
         }
-        None if cancelled.is_cancelled() => return Step::Done(gone(order)),
+        None if cancelled.is_cancelled() => return (Step::Done(gone(order)), None),
         None => connection.step(order.deadline).await,
     };
     let mail_accepted = connection.session.mail_accepted();
     let (end, usable) = ended(order, &connection, event);
     if reused && !mail_accepted && !end.dot_sent && is_stale(&end) {
-        return Step::Stale(end);
+        return (Step::Stale(end), connection.mark.take());
     }
     if usable {
         give_back(tools, connection);
     } else {
         tokio::spawn(quit(connection));
     }
-    Step::Done(end)
+    (Step::Done(end), None)
 }
 
 /// What a transaction came to, and whether its session can take another.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use galerne_core::answer::{Ending, Manner, conclude};
 use galerne_core::chase::{Chase, Next, Verdict, judge_all};
+use galerne_core::flow::configured::{group_of, sender_of};
 use galerne_core::model::{
     Attempt, NextHop, OutboundSender, Outcome, Plan, Qualification, Remote, Settled, Stage,
     Submission,
@@ -21,10 +22,12 @@ use galerne_smtp::client::{LocalRefusal, RemoteAnswer, is_safe};
 use galerne_smtp::{Mailbox, ReversePath};
 use tokio::time::{Instant, timeout_at};
 
-use crate::attempt::{End, Order, Special, attempt};
+use crate::admit::{Admitted, Ask, admit, tell};
+use crate::attempt::{End, Order, Special, attempt, session_key};
 use crate::cancel::Cancelled;
 use crate::delivery::Delivery;
 use crate::demand::demand;
+use crate::pace::{Leave, SessionMark, Spot, Wish};
 use crate::prepare::{Asking, Prepared, remotes};
 use crate::seal::{Fields, Seals};
 use crate::settle::elapsed;
@@ -70,7 +73,27 @@ struct Hop<'r> {
     sender: ReversePath,
     /// Signatures to put in front of the message.
     fields: Option<Fields>,
+    /// What flow control is asked for; `None`: nothing limits it.
+    wish: Option<&'r Wish>,
     started: Instant,
+}
+
+/// How a hop ended.
+enum HopEnd {
+    /// Somebody is blocked, or the remote could not be used.
+    Tried { blocked: bool },
+    /// Another outbound was free first.
+    Elsewhere(Leave, SessionMark),
+    /// None was free in time.
+    NoOutbound,
+}
+
+/// How an attempt ended.
+enum Tried {
+    /// For so many of the members; counted under that.
+    End(End, usize, Option<Spot>),
+    Elsewhere(Leave, SessionMark),
+    NoOutbound,
 }
 
 /// Tries one bundle: members with their index among the recipients. Gives the end of each.
@@ -165,16 +188,38 @@ impl<'a> Run<'a> {
         used: u32,
         cancelled: &mut Cancelled,
     ) -> u32 {
+        let delivery = self.delivery;
         let outbounds = self.outbounds(plan);
+        let several = outbounds.len() > 1;
+        let mut wish = self.wish(plan, &outbounds);
         let mut chase = Chase::new(remotes, outbounds, plan.maxhop.saturating_sub(used));
+        let recently = |address| delivery.timed_out.recently(address);
+        let mut given: Option<(Leave, SessionMark)> = None;
         while Instant::now() < self.deadline {
-            let delivery = self.delivery;
-            let Next::Try {
-                outbound, remote, ..
-            } = chase.next(&|address| delivery.timed_out.recently(address))
-            else {
-                break;
+            let instead = match &given {
+                Some((leave, _)) => chase.instead(leave.outbound(), &recently),
+                None => None,
             };
+            let (outbound, remote) = match instead {
+                Some(pair) => pair,
+                None => {
+                    given = None;
+                    let busy = |ip| {
+                        let wish = wish.as_ref().filter(|_| several);
+                        wish.is_some_and(|wish| delivery.pace.is_busy(wish, ip))
+                    };
+                    match chase.next_free(&recently, &busy) {
+                        Next::Try {
+                            outbound, remote, ..
+                        } => (outbound, remote),
+                        Next::Exhausted => break,
+                    }
+                }
+            };
+            if let Some(wish) = &mut wish {
+                wish.count = self.waiting().len() as u64;
+                wish.prefer(&chase.alternatives());
+            }
             let fields = self.seals.fields(
                 delivery,
                 self.submission,
@@ -203,27 +248,69 @@ impl<'a> Run<'a> {
                 number: used + chase.hops(),
                 sender: self.sender(plan, &outbound),
                 fields,
+                wish: wish.as_ref(),
                 started: Instant::now(),
             };
-            let blocked = self.hop(hop, cancelled).await;
+            let ended = self.hop(hop, given.take(), cancelled).await;
             if self.is_done() {
                 break;
             }
-            if blocked {
-                chase.blocked();
-            } else {
-                chase.connection_failed();
+            match ended {
+                HopEnd::Tried { blocked: true } => chase.blocked(),
+                HopEnd::Tried { blocked: false } => chase.connection_failed(),
+                HopEnd::Elsewhere(leave, mark) => given = Some((leave, mark)),
+                HopEnd::NoOutbound => {
+                    self.no_outbound(plan);
+                    break;
+                }
             }
         }
         used + chase.hops()
     }
 
-    /// The outbounds in the order to use: as given, or in rotation.
+    /// What flow control is asked for; `None`: nothing limits this plan (FLOW-4).
+    fn wish(&self, plan: &Plan, outbounds: &[Arc<OutboundIp>]) -> Option<Wish> {
+        if let NextHop::Host(host) = &plan.route.next_hop
+            && host.group.flow.is_empty()
+        {
+            return None;
+        }
+        let from = self.submission.header_from.as_ref();
+        let first = self.journeys.first()?;
+        let recipient = self.submission.recipients.get(first.index)?;
+        let account = self.submission.client.account.as_ref();
+        let sender = |outbound: &Arc<OutboundIp>| {
+            let sender = sender_of(plan, outbound, from);
+            (outbound.address, Arc::from(sender))
+        };
+        Some(Wish {
+            account: account.map_or_else(|| Arc::from(""), |a| Arc::from(a.name.as_str())),
+            group: Arc::from(group_of(plan)),
+            domain: Arc::from(recipient.mailbox.ascii_domain()),
+            outbounds: outbounds.iter().map(sender).collect(),
+            count: 1,
+        })
+    }
+
+    /// Nobody may go in time: what the last attempt said, if there was one (RELAY-66, RELAY-69).
+    fn no_outbound(&mut self, plan: &Plan) {
+        for place in self.waiting() {
+            let tried = self.journeys.get(place).is_some_and(|j| j.last.is_some());
+            self.end_one(place, plan, (!tried).then_some(Ending::NoOutbound));
+        }
+    }
+
+    /// The outbounds in the order to use: as given, or by the unused share of their windows, ties
+    /// in rotation (FLOW-23).
     fn outbounds(&self, plan: &Plan) -> Vec<Arc<OutboundIp>> {
         let mut outbounds = plan.outbounds.clone();
         if !plan.ordered && outbounds.len() > 1 {
             let turn = self.delivery.turn() % outbounds.len();
             outbounds.rotate_left(turn);
+            if let Some(wish) = self.wish(plan, &outbounds) {
+                let pace = &self.delivery.pace;
+                outbounds.sort_by_cached_key(|o| std::cmp::Reverse(pace.unused(&wish, o.address)));
+            }
         }
         outbounds
     }
@@ -241,21 +328,40 @@ impl<'a> Run<'a> {
 
     /// One hop for all who wait: one transaction, and more as long as the remote takes some
     /// recipients and wants the others in the next. Gives whether the remote blocks us.
-    async fn hop(&mut self, mut hop: Hop<'_>, cancelled: &mut Cancelled) -> bool {
+    async fn hop(
+        &mut self,
+        mut hop: Hop<'_>,
+        mut given: Option<(Leave, SessionMark)>,
+        cancelled: &mut Cancelled,
+    ) -> HopEnd {
         let mut blocked = false;
         let mut members = self.waiting();
         loop {
-            let end = self.one_attempt(&hop, &members, cancelled).await;
+            let tried = self
+                .one_attempt(&hop, &members, given.take(), cancelled)
+                .await;
+            let (end, count, spot) = match tried {
+                Tried::End(end, count, spot) => (end, count, spot),
+                Tried::Elsewhere(leave, mark) => return HopEnd::Elsewhere(leave, mark),
+                Tried::NoOutbound => return HopEnd::NoOutbound,
+            };
+            let (now, later) = members.split_at(count.min(members.len()));
             self.remember(&hop, &end);
-            let verdicts = self.take(&hop, &members, end);
+            let verdicts = self.take(&hop, now, end, spot.as_ref());
             blocked |= verdicts.contains(&Verdict::NextOutbound);
-            let again = members
+            let failed = verdicts.contains(&Verdict::NextRemote);
+            let again = now
                 .iter()
                 .zip(&verdicts)
                 .filter(|(_, v)| **v == Verdict::SameTransactionAgain);
-            members = again.map(|(place, _)| *place).collect();
+            let again: Vec<usize> = again.map(|(place, _)| *place).collect();
+            // Those for whom a window had no room follow, unless this pair is of no use.
+            members = match blocked || failed {
+                true => again,
+                false => [&again, later].concat(),
+            };
             if members.is_empty() || Instant::now() >= self.deadline {
-                return blocked;
+                return HopEnd::Tried { blocked };
             }
             hop.started = Instant::now();
         }
@@ -265,8 +371,9 @@ impl<'a> Run<'a> {
         &self,
         hop: &Hop<'_>,
         members: &[usize],
+        given: Option<(Leave, SessionMark)>,
         cancelled: &mut Cancelled,
-    ) -> End {
+    ) -> Tried {
         let edge = self.delivery.edge();
         let host = match &hop.plan.route.next_hop {
             NextHop::Host(host) => Some(&**host),
@@ -285,14 +392,20 @@ impl<'a> Run<'a> {
         let wanted = tokio::select! {
             biased;
             wanted = wanted => wanted,
-            () = cancelled.wait() => return End::cancelled(members.len()),
+            () = cancelled.wait() => {
+                let end = End::cancelled(members.len());
+                return Tried::End(end, members.len(), None);
+            }
         };
         let demand = match wanted {
             Ok(demand) => demand,
-            Err(refusal) => return End::forbidden(members.len(), refusal),
+            Err(refusal) => {
+                let end = End::forbidden(members.len(), refusal);
+                return Tried::End(end, members.len(), None);
+            }
         };
         let policy = prepared.and_then(|p| p.policy.as_ref());
-        let order = Order {
+        let mut order = Order {
             demand,
             try_proof: policy.is_some_and(|policy| policy.mode == Mode::Testing),
             submission: self.submission,
@@ -311,14 +424,35 @@ impl<'a> Run<'a> {
             connect_time: self.submission.settings.rfmta.connecttimeout,
             auth_clear: host.is_some_and(|host| host.authclear),
         };
-        attempt(
-            &self.delivery.tools,
-            &order,
-            hop.outbound,
-            hop.remote,
-            cancelled,
-        )
-        .await
+        let tools = &self.delivery.tools;
+        let key = session_key(tools, &order, hop.outbound, hop.remote);
+        let ask = Ask {
+            wish: hop.wish,
+            outbound: hop.outbound.address,
+            count: members.len() as u64,
+            deadline: self.deadline,
+        };
+        let admitted = tokio::select! {
+            biased;
+            admitted = admit(self.delivery, &key, ask, given) => admitted,
+            () = cancelled.wait() => {
+                let end = End::cancelled(members.len());
+                return Tried::End(end, members.len(), None);
+            }
+        };
+        let admission = match admitted {
+            Admitted::Here(admission) => admission,
+            Admitted::Elsewhere(leave, mark) => return Tried::Elsewhere(leave, mark),
+            Admitted::NoOutbound => return Tried::NoOutbound,
+        };
+        let leave = admission.leave.as_ref();
+        let spot = leave.map(|leave| leave.spot().clone());
+        let count = leave.map_or(members.len() as u64, Leave::count);
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        order.recipients.truncate(count);
+        let count = order.recipients.len();
+        let end = attempt(tools, &order, key, admission, cancelled).await;
+        Tried::End(end, count, spot)
     }
 
     /// The envelope sender from this outbound. Who has a generated one is alone in its bundle.
@@ -355,7 +489,13 @@ impl<'a> Run<'a> {
     }
 
     /// Books what an attempt said for each of its members, and gives the verdicts.
-    fn take(&mut self, hop: &Hop<'_>, members: &[usize], end: End) -> Vec<Verdict> {
+    fn take(
+        &mut self,
+        hop: &Hop<'_>,
+        members: &[usize],
+        end: End,
+        spot: Option<&Spot>,
+    ) -> Vec<Verdict> {
         let refusals: Vec<_> = members
             .iter()
             .map(|&place| self.refusal(hop, &end, place))
@@ -378,6 +518,9 @@ impl<'a> Run<'a> {
         };
         if end.special == Special::Auth {
             self.report_auth(hop, &end);
+        }
+        if let Some(spot) = spot {
+            tell(&self.delivery.pace, spot, &verdicts, &qualifications);
         }
         let special = end.special;
         self.book(hop, members, end, qualifications);

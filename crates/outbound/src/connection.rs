@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 
 use crate::dial::BoxStream;
+use crate::pace::SessionMark;
 
 /// Output buffers larger than this are given back after a message.
 const KEEP_BUFFER: usize = 64 * 1024;
@@ -53,6 +54,10 @@ pub struct Connection {
     pub stream: BoxStream,
     /// Protocol, cipher and what verified the certificate, once encrypted.
     pub tls: Option<String>,
+    /// How it counts for flow control; `None`: nothing limits it.
+    pub mark: Option<SessionMark>,
+    /// A transaction was begun on it.
+    pub was_used: bool,
     out: Vec<u8>,
     /// How much of `out` the stream has taken.
     taken: usize,
@@ -78,6 +83,8 @@ impl Connection {
             session,
             stream,
             tls,
+            mark: None,
+            was_used: false,
             out: Vec::new(),
             taken: 0,
             end_put: false,
@@ -123,6 +130,7 @@ impl Connection {
 
     /// Begins a transaction.
     pub fn start(&mut self, transaction: Transaction) {
+        self.was_used = true;
         (self.end_put, self.cut_off) = (false, false);
         self.session.start(transaction);
     }

@@ -19,6 +19,7 @@ use crate::bundle::run_bundle;
 use crate::cancel::{Cancel, Cancelled};
 use crate::dial::Dial;
 use crate::memory::Addresses;
+use crate::pace::Pace;
 use crate::pool::Pool;
 use crate::prepare::{Prepared, Unprepared, prepare};
 use crate::seal::{Sealer, Seals};
@@ -47,6 +48,8 @@ pub struct World {
     pub events: Arc<dyn EventSink>,
     /// MTA-STS policies that were fetched.
     pub policies: Arc<PolicyStore>,
+    /// Flow control.
+    pub pace: Arc<Pace>,
     /// Secret of the tags in generated return addresses (RET-13).
     pub verp_secret: Vec<u8>,
 }
@@ -65,6 +68,7 @@ pub struct Delivery {
     edge: RwLock<Edge>,
     rotation: AtomicUsize,
     pub(crate) sealer: Sealer,
+    pub(crate) pace: Arc<Pace>,
     /// Places for what is delivered beside any session.
     beside: Arc<Semaphore>,
     shared: Weak<Delivery>,
@@ -101,6 +105,7 @@ impl Delivery {
             edge: RwLock::new(edge),
             rotation: AtomicUsize::new(0),
             sealer: Sealer::default(),
+            pace: world.pace,
             beside: Arc::new(Semaphore::new(BESIDE as usize)),
             shared: shared.clone(),
         })
@@ -119,6 +124,11 @@ impl Delivery {
     /// Resolves when nothing is delivered beside the sessions.
     pub async fn quiet(&self) {
         let _ = self.beside.acquire_many(BESIDE).await;
+    }
+
+    /// Flow control.
+    pub fn pace(&self) -> Arc<Pace> {
+        self.pace.clone()
     }
 
     /// The idle sessions.

@@ -4,6 +4,7 @@
 //! `galerne-core`; here it is done.
 #![forbid(unsafe_code)]
 
+mod admit;
 pub mod attempt;
 mod bundle;
 mod cancel;

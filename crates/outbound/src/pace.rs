@@ -50,10 +50,8 @@ pub struct Wish {
     /// As `Case::group`.
     pub group: Arc<str>,
     pub domain: Arc<str>,
-    /// Sender domain, lower case.
-    pub sender: Arc<str>,
-    /// Outbounds that would do, the best one first.
-    pub outbounds: Vec<IpAddr>,
+    /// Outbounds that would do, the best one first, each with the sender domain (lower case).
+    pub outbounds: Vec<(IpAddr, Arc<str>)>,
     /// Recipients.
     pub count: u64,
 }
@@ -65,11 +63,19 @@ struct Granted {
     count: u64,
 }
 
+/// What a message or a session is counted under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spot {
+    group: Arc<str>,
+    domain: Arc<str>,
+    sender: Arc<str>,
+    ip: IpAddr,
+}
+
 /// Leave to send. Dropped before MAIL was sent, it is given back.
 pub struct Leave {
     pace: Arc<Pace>,
-    wish: Arc<Wish>,
-    outbound: IpAddr,
+    spot: Spot,
     /// Recipients that may go.
     count: u64,
     unsent: u64,
@@ -78,28 +84,52 @@ pub struct Leave {
 /// A session that counts. Dropped when the session ends.
 pub struct SessionMark {
     pace: Arc<Pace>,
-    wish: Arc<Wish>,
-    outbound: IpAddr,
+    spot: Spot,
     messages: u64,
 }
 
-impl Wish {
-    fn case(&self, ip: IpAddr) -> Case<'_> {
+/// What an idle session is good for.
+pub enum Idle {
+    /// The message may go in it.
+    Leave(Leave),
+    /// Not now, but for others or later.
+    Keep,
+    /// It has carried as many messages as it may.
+    UsedUp,
+}
+
+impl Spot {
+    fn case(&self) -> Case<'_> {
         Case {
             group: &self.group,
             domain: &self.domain,
-            ip,
+            ip: self.ip,
             sender: &self.sender,
         }
     }
 }
 
 impl Wish {
+    fn spot(&self, ip: IpAddr) -> Spot {
+        let sender = self.outbounds.iter().find(|(address, _)| *address == ip);
+        Spot {
+            group: self.group.clone(),
+            domain: self.domain.clone(),
+            sender: sender.map_or_else(|| Arc::from(""), |(_, sender)| sender.clone()),
+            ip,
+        }
+    }
+
+    /// Keeps the outbounds of that list, in its order.
+    pub fn prefer(&mut self, order: &[IpAddr]) {
+        let place = |ip: &IpAddr| order.iter().position(|other| other == ip);
+        self.outbounds
+            .sort_by_key(|(ip, _)| place(ip).unwrap_or(usize::MAX));
+    }
+
     /// Whether the other depends on the same limits.
     fn wants_what(&self, other: &Wish) -> bool {
-        self.sender == other.sender
-            && self.domain == other.domain
-            && self.outbounds == other.outbounds
+        self.domain == other.domain && self.outbounds == other.outbounds
     }
 }
 
@@ -142,23 +172,54 @@ impl Pace {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leave for an idle session of `mark`, at once or not at all.
-    pub fn try_same_session(self: &Arc<Self>, mark: &SessionMark, count: u64) -> Option<Leave> {
+    /// Leave in an idle session, at once or not at all. The session may have carried mail of
+    /// another sender to the same group.
+    pub fn in_session(self: &Arc<Self>, mark: &mut SessionMark, wish: &Wish) -> Idle {
         let now = self.now();
+        let spot = wish.spot(mark.spot.ip);
         let mut inner = self.lock();
-        let case = mark.wish.case(mark.outbound);
-        let chain = u64::from(inner.desk.chain(now, case));
+        let chain = u64::from(inner.desk.chain(now, spot.case()));
         if chain > 0 && mark.messages >= chain {
-            return None;
+            return Idle::UsedUp;
         }
-        let granted = inner.desk.ask(now, case, Travel::SameSession, count).ok()?;
-        Some(Leave {
+        if spot.group != mark.spot.group || inner.lines.contains_key(&wish.group) {
+            return Idle::Keep;
+        }
+        let before = mark.spot.clone();
+        let travel = match (before.domain == spot.domain, before.sender == spot.sender) {
+            (true, true) => Travel::SameSession,
+            (true, false) => Travel::TakenOver {
+                from: &before.sender,
+            },
+            // In the group of all others each domain has its sessions (FLOW-51).
+            (false, _) if spot.group.is_empty() => return Idle::Keep,
+            (false, true) => Travel::SameSession,
+            (false, false) => Travel::TakenOver {
+                from: &before.sender,
+            },
+        };
+        let Ok(count) = inner.desk.ask(now, spot.case(), travel, wish.count) else {
+            return Idle::Keep;
+        };
+        mark.spot = spot.clone();
+        Idle::Leave(Leave {
             pace: self.clone(),
-            wish: mark.wish.clone(),
-            outbound: mark.outbound,
-            count: granted,
-            unsent: granted,
+            spot,
+            count,
+            unsent: count,
         })
+    }
+
+    /// Whether none may go from this outbound now, or others wait already.
+    pub fn is_busy(&self, wish: &Wish, outbound: IpAddr) -> bool {
+        let now = self.now();
+        let spot = wish.spot(outbound);
+        let mut inner = self.lock();
+        inner.lines.contains_key(&wish.group)
+            || inner
+                .desk
+                .may(now, spot.case(), Travel::NewSession, wish.count)
+                .is_err()
     }
 
     /// Waits for leave in a session to be opened. `None`: not before `deadline`. Dropping the
@@ -173,20 +234,29 @@ impl Pace {
             Some(granted) => granted,
             None => self.wait(&wish, deadline).await?,
         };
+        Some(self.given(&wish, granted))
+    }
+
+    /// Leave in a session to be opened, at once or not at all.
+    pub fn try_leave(self: &Arc<Self>, wish: &Wish) -> Option<(Leave, SessionMark)> {
+        let granted = self.at_once(wish)?;
+        Some(self.given(wish, granted))
+    }
+
+    fn given(self: &Arc<Self>, wish: &Wish, granted: Granted) -> (Leave, SessionMark) {
+        let spot = wish.spot(granted.outbound);
         let leave = Leave {
             pace: self.clone(),
-            wish: wish.clone(),
-            outbound: granted.outbound,
+            spot: spot.clone(),
             count: granted.count,
             unsent: granted.count,
         };
         let mark = SessionMark {
             pace: self.clone(),
-            wish,
-            outbound: granted.outbound,
+            spot,
             messages: 0,
         };
-        Some((leave, mark))
+        (leave, mark)
     }
 
     fn at_once(&self, wish: &Wish) -> Option<Granted> {
@@ -195,7 +265,7 @@ impl Pace {
         // Who comes later does not go before those who wait.
         match inner.lines.contains_key(&wish.group) {
             true => None,
-            false => inner.grant(now, wish).ok(),
+            false => inner.grant(now, wish),
         }
     }
 
@@ -256,48 +326,36 @@ impl Pace {
     /// How much of the windows is unused, in millionths, for each outbound (FLOW-23).
     pub fn unused(&self, wish: &Wish, outbound: IpAddr) -> u64 {
         let now = self.now();
-        self.lock().desk.unused(now, wish.case(outbound))
+        self.lock().desk.unused(now, wish.spot(outbound).case())
     }
 
     /// Messages were delivered.
-    pub fn delivered(&self, wish: &Wish, outbound: IpAddr, count: u64) {
-        self.report(wish, |desk, now| {
-            desk.delivered(now, wish.case(outbound), count);
-        });
+    pub fn delivered(&self, spot: &Spot, count: u64) {
+        self.report(spot, |desk, now| desk.delivered(now, spot.case(), count));
     }
 
     /// An error that some pattern knows.
-    pub fn known_error(&self, wish: &Wish, outbound: IpAddr) {
-        self.report(wish, |desk, now| {
-            desk.known_error(now, wish.case(outbound));
-        });
+    pub fn known_error(&self, spot: &Spot) {
+        self.report(spot, |desk, now| desk.known_error(now, spot.case()));
     }
 
     /// An error that no pattern knows (FLOW-47).
-    pub fn unknown_error(&self, wish: &Wish, outbound: IpAddr) {
-        self.report(wish, |desk, now| {
-            desk.unknown_error(now, wish.case(outbound));
-        });
+    pub fn unknown_error(&self, spot: &Spot) {
+        self.report(spot, |desk, now| desk.unknown_error(now, spot.case()));
     }
 
     /// A reply qualified FLOW (FLOW-42).
-    pub fn blocked(
-        &self,
-        wish: &Wish,
-        outbound: IpAddr,
-        sets: (Option<Set>, Option<Set>),
-        pattern: &str,
-    ) {
-        self.report(wish, |desk, now| {
-            desk.blocked(now, wish.case(outbound), sets.0, sets.1, pattern);
+    pub fn blocked(&self, spot: &Spot, sets: (Option<Set>, Option<Set>), pattern: &str) {
+        self.report(spot, |desk, now| {
+            desk.blocked(now, spot.case(), sets.0, sets.1, pattern);
         });
     }
 
-    fn report(&self, wish: &Wish, act: impl FnOnce(&mut Desk, Moment)) {
+    fn report(&self, spot: &Spot, act: impl FnOnce(&mut Desk, Moment)) {
         let now = self.now();
         let mut inner = self.lock();
         act(&mut inner.desk, now);
-        inner.serve(now, &wish.group);
+        inner.serve(now, &spot.group);
     }
 
     /// An operator switches (FLOW-49).
@@ -336,36 +394,35 @@ impl Pace {
 }
 
 impl Inner {
-    /// Asks for each outbound of the wish; gives the verdicts when none may.
-    fn grant(&mut self, now: Moment, wish: &Wish) -> Result<Granted, ()> {
-        for &outbound in &wish.outbounds {
-            let case = wish.case(outbound);
-            let asked = self.desk.ask(now, case, Travel::NewSession, wish.count);
-            if let Ok(count) = asked {
-                return Ok(Granted { outbound, count });
-            }
-        }
-        Err(())
+    /// Asks for each outbound of the wish in turn.
+    fn grant(&mut self, now: Moment, wish: &Wish) -> Option<Granted> {
+        wish.outbounds.iter().find_map(|&(outbound, _)| {
+            let spot = wish.spot(outbound);
+            let asked = self
+                .desk
+                .ask(now, spot.case(), Travel::NewSession, wish.count);
+            let count = asked.ok()?;
+            Some(Granted { outbound, count })
+        })
     }
 
     /// The earliest moment at which one of the outbounds of the wish may go; `None`: when
-    /// something is reported. Gives nothing away.
+    /// something is reported.
     fn earliest(&mut self, now: Moment, wish: &Wish) -> Option<Moment> {
         let outbounds = wish.outbounds.iter();
-        let verdicts = outbounds.filter_map(|&outbound| {
-            let case = wish.case(outbound);
-            match self.desk.ask(now, case, Travel::NewSession, wish.count) {
-                // It was free and the line not served: by another waiter of its own account.
-                Ok(count) => {
-                    self.desk.given_back(now, case, count);
-                    self.desk.session_unused(now, case);
-                    Some(Moment(now.0 + 1))
-                }
+        let moments = outbounds.filter_map(|&(outbound, _)| {
+            let spot = wish.spot(outbound);
+            match self
+                .desk
+                .may(now, spot.case(), Travel::NewSession, wish.count)
+            {
+                // It is free, and another of the line goes first.
+                Ok(_) => Some(Moment(now.0 + 1)),
                 Err(Verdict::NotBefore(moment, ..)) => Some(moment),
                 Err(_) => None,
             }
         });
-        verdicts.collect::<Vec<_>>().into_iter().min()
+        moments.min()
     }
 
     /// Lets go whom the group's limits allow: one of each account in turn, until none may.
@@ -390,13 +447,11 @@ impl Inner {
                 if refused.iter().any(|other| other.wants_what(&waiter.wish)) {
                     return None;
                 }
-                match self.grant(now, &waiter.wish) {
-                    Ok(granted) => Some((place, granted)),
-                    Err(()) => {
-                        refused.push(waiter.wish.clone());
-                        None
-                    }
+                let granted = self.grant(now, &waiter.wish);
+                if granted.is_none() {
+                    refused.push(waiter.wish.clone());
                 }
+                granted.map(|granted| (place, granted))
             });
             match found.and_then(|(place, granted)| Some((waiters.remove(place)?, granted))) {
                 Some((waiter, granted)) => {
@@ -425,9 +480,9 @@ impl Inner {
     }
 
     fn unused_grant(&mut self, now: Moment, wish: &Wish, granted: Granted) {
-        let case = wish.case(granted.outbound);
-        self.desk.given_back(now, case, granted.count);
-        self.desk.session_unused(now, case);
+        let spot = wish.spot(granted.outbound);
+        self.desk.given_back(now, spot.case(), granted.count);
+        self.desk.session_unused(now, spot.case());
     }
 }
 
@@ -465,24 +520,33 @@ impl Leave {
 
     /// From where.
     pub fn outbound(&self) -> IpAddr {
-        self.outbound
+        self.spot.ip
+    }
+
+    /// What it is counted under.
+    pub fn spot(&self) -> &Spot {
+        &self.spot
     }
 
     /// MAIL was sent for all of them (FLOW-27).
     pub fn mail_sent(&mut self) {
         let count = std::mem::take(&mut self.unsent);
-        let case = self.wish.case(self.outbound);
-        let now = self.pace.now();
-        self.pace.lock().desk.mail_sent(now, case, count);
+        if count > 0 {
+            let now = self.pace.now();
+            self.pace
+                .lock()
+                .desk
+                .mail_sent(now, self.spot.case(), count);
+        }
     }
 }
 
 impl Drop for Leave {
     fn drop(&mut self) {
         if self.unsent > 0 {
-            let (case, unsent) = (self.wish.case(self.outbound), self.unsent);
-            self.pace
-                .report(&self.wish, |desk, now| desk.given_back(now, case, unsent));
+            self.pace.report(&self.spot, |desk, now| {
+                desk.given_back(now, self.spot.case(), self.unsent);
+            });
         }
     }
 }
@@ -492,15 +556,21 @@ impl SessionMark {
     pub fn used(&mut self) {
         self.messages += 1;
     }
+
+    /// Whether it stands in the way of a wish: a session of the same group from one of its
+    /// outbounds.
+    pub fn hinders(&self, wish: &Wish) -> bool {
+        let outbounds = &wish.outbounds;
+        self.spot.group == wish.group && outbounds.iter().any(|(ip, _)| *ip == self.spot.ip)
+    }
 }
 
 impl Drop for SessionMark {
     fn drop(&mut self) {
-        let case = self.wish.case(self.outbound);
         self.pace
-            .report(&self.wish, |desk, now| match self.messages {
-                0 => desk.session_unused(now, case),
-                _ => desk.session_closed(now, case),
+            .report(&self.spot, |desk, now| match self.messages {
+                0 => desk.session_unused(now, self.spot.case()),
+                _ => desk.session_closed(now, self.spot.case()),
             });
     }
 }

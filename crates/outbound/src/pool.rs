@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::connection::{Connection, Key};
+use crate::pace::Wish;
 
 /// Idle sessions kept at most; beyond, a session ends after its message.
 const MOST: usize = 4096;
@@ -49,6 +50,29 @@ impl Pool {
             }
         }
         None
+    }
+
+    /// Ends the idle sessions that stand in the way of a wish: they hold its places.
+    pub fn give_way(&self, wish: &Wish) {
+        let mut gone = Vec::new();
+        {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.sessions.retain(|_, list| {
+                let hinders = |(_, connection): &(Instant, Connection)| {
+                    let mark = connection.mark.as_ref();
+                    mark.is_some_and(|mark| mark.hinders(wish))
+                };
+                let all = std::mem::take(list).into_iter();
+                let (out, kept): (Vec<_>, Vec<_>) = all.partition(hinders);
+                gone.extend(out);
+                *list = kept;
+                !list.is_empty()
+            });
+            idle.count -= gone.len();
+        }
+        for (_, connection) in gone {
+            tokio::spawn(quit(connection));
+        }
     }
 
     /// How many are idle.

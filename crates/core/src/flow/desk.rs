@@ -43,11 +43,13 @@ pub struct Case<'a> {
 
 /// How the message would travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Travel {
+pub enum Travel<'a> {
     /// In a session that would be opened for it.
     NewSession,
     /// In a session that is open, for the same sender as the message before.
     SameSession,
+    /// In a session that is open and carried mail of another sender.
+    TakenOver { from: &'a str },
 }
 
 /// A switch of one state, for the log and the events (FLOW-41).
@@ -243,11 +245,49 @@ impl Desk {
 
     /// Whether `wanted` messages of one transaction may go now, and how many of them: both
     /// controls must permit. With `Ok` they are let go and, in a new session, it counts as open.
+    ///
+    /// # Errors
+    /// Until when they must wait.
     pub fn ask(
         &mut self,
         now: Moment,
         case: Case<'_>,
-        travel: Travel,
+        travel: Travel<'_>,
+        wanted: u64,
+    ) -> Result<u64, Verdict> {
+        let granted = self.may(now, case, travel, wanted)?;
+        let (ip, sender, domain) = self.pair(now, case);
+        ip.state.let_go(granted);
+        sender.state.let_go(granted);
+        match travel {
+            Travel::SameSession => {}
+            Travel::NewSession => {
+                ip.slots_mut(domain).opened();
+                sender.slots_mut(domain).opened();
+            }
+            Travel::TakenOver { from } => {
+                sender.slots_mut(domain).opened();
+                let before = Case {
+                    sender: from,
+                    ..case
+                };
+                let (_, sender, domain) = self.pair(now, before);
+                let waittime = sender.params.waittime;
+                sender.slots_mut(domain).closed(now, waittime);
+            }
+        }
+        Ok(granted)
+    }
+
+    /// As `ask`, and nothing is let go.
+    ///
+    /// # Errors
+    /// Until when they must wait.
+    pub fn may(
+        &mut self,
+        now: Moment,
+        case: Case<'_>,
+        travel: Travel<'_>,
         wanted: u64,
     ) -> Result<u64, Verdict> {
         let (ip, sender, domain) = self.pair(now, case);
@@ -261,9 +301,12 @@ impl Desk {
                 }
                 Err((None, _)) => refused = later(refused, Verdict::WhenFree(control)),
             }
-            if travel == Travel::NewSession
-                && let Err(full) = entry.may_open(now, domain)
-            {
+            let opens = match travel {
+                Travel::NewSession => true,
+                Travel::SameSession => false,
+                Travel::TakenOver { .. } => control == Control::Sender,
+            };
+            if opens && let Err(full) = entry.may_open(now, domain) {
                 let verdict = match full {
                     Full::Pausing(at) => Verdict::NotBefore(at, control, full.limit()),
                     Full::InUse => Verdict::WhenFree(control),
@@ -271,16 +314,7 @@ impl Desk {
                 refused = later(refused, verdict);
             }
         }
-        if let Some(verdict) = refused {
-            return Err(verdict);
-        }
-        for entry in [ip, sender] {
-            entry.state.let_go(granted);
-            if travel == Travel::NewSession {
-                entry.slots_mut(domain).opened();
-            }
-        }
-        Ok(granted)
+        refused.map_or(Ok(granted), Err)
     }
 
     /// The unused part of the windows, in millionths, for the choice of the outbound (FLOW-23).

@@ -37,7 +37,4 @@ mod relay_time;
 mod relay_tls;
 #[path = "../../../smtp/tests/it/script.rs"]
 mod script;
-mod tls_dane;
-mod tls_peers;
-mod tls_policy;
 mod world;

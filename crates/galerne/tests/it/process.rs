@@ -56,6 +56,9 @@ impl Tree {
             "[IP]\n{ip} = mta.test.example\n[rfrelay]\nlisten = {smtp}/plain {smtps}/tls\n{main}"
         );
         tree.write("galerne.ini", &text);
+        // New addresses and senders are not limited.
+        let open = "[ipflow#warmup]\nthreadmax = 0\n[sdflow#warmup]\nthreadmax = 0\n";
+        tree.write("domains/.defflow.ini", open);
         tree.account("shop", "smtpip = 127.0.0.0/8\n");
         tree
     }

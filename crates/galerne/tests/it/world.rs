@@ -20,12 +20,14 @@ use std::time::Duration;
 
 use galerne_config::LoadOptions;
 use galerne_core::access::ByAddress;
+use galerne_core::flow::configured::groups;
 use galerne_core::model::{Answer, Settled, Submission};
 use galerne_core::ports::{Refused, UnknownError};
 use galerne_core::snapshot::Snapshot;
 use galerne_dns::{Resolver, ZoneResolver};
 use galerne_events::{Recorded, Recorder};
 use galerne_inbound::{Gate, Reception, View, certificates, serve};
+use galerne_outbound::pace::Pace;
 use galerne_outbound::{ClientTls, Delivery, Edge};
 use galerne_sim::client::{TestClient, TestReply};
 use galerne_sim::net::{Fate, SimNet};
@@ -52,6 +54,12 @@ const DEMO: &str = "[account]
 smtpssl = 0
 smtplogin = demo
 smtppassw = secret
+";
+/// New addresses and senders are not limited.
+const OPEN: &str = "[ipflow#warmup]
+threadmax = 0
+[sdflow#warmup]
+threadmax = 0
 ";
 /// Where clients come from unless they say otherwise.
 pub const CLIENT: &str = "203.0.113.7";
@@ -100,13 +108,18 @@ impl World {
         write(root.path(), "certs/.def.pem", &certificate.chain_pem);
         write(root.path(), "certs/.def.key", &certificate.key_pem);
         fs::create_dir_all(root.path().join("system")).unwrap();
+        // Flow control is wide open unless a test says otherwise.
+        write(root.path(), "domains/.defflow.ini", OPEN);
         add_files(root.path(), config);
 
         let (net, zone) = (SimNet::new(), Arc::new(ZoneResolver::default()));
         let events = Arc::new(Recorder::new(10_000));
         let (lists, book) = (Arc::<MemoryLists>::default(), Arc::<MemoryBook>::default());
         let snapshot = read(root.path());
+        let (pace, faults) = Pace::new(groups(&snapshot), Vec::new());
+        assert_eq!(faults, [""; 0]);
         let world = galerne_outbound::World {
+            pace,
             dial: Box::new(SimDial(net.clone())),
             lists: lists.clone(),
             book: book.clone(),
@@ -146,6 +159,7 @@ impl World {
         add_files(self.root.path(), config);
         let snapshot = read(self.root.path());
         self.delivery.renew(edge(&snapshot, self.zone.clone()));
+        self.delivery.pace().configure(groups(&snapshot));
         self.gate.renew(view(self.root.path(), snapshot));
     }
 

@@ -29,8 +29,7 @@ fn wish(account: &str) -> Wish {
         account: account.into(),
         group: "isp".into(),
         domain: "isp.example".into(),
-        sender: "a.example".into(),
-        outbounds: vec![IpAddr::from([192, 0, 2, 1])],
+        outbounds: vec![(IpAddr::from([192, 0, 2, 1]), "a.example".into())],
         count: 1,
     }
 }
@@ -84,7 +83,9 @@ async fn relay_69_a_session_that_ends_lets_the_next_go_at_once() {
 async fn flow_23_another_outbound_that_is_free_is_taken() {
     let pace = pace(one_thread);
     let both = || Wish {
-        outbounds: vec![IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2])],
+        outbounds: [1, 2]
+            .map(|n| (IpAddr::from([192, 0, 2, n]), "a.example".into()))
+            .into(),
         ..wish("shop")
     };
     let first = pace.leave(both(), soon()).await.unwrap();
@@ -125,7 +126,7 @@ async fn relay_69_one_that_cannot_go_holds_up_nobody_who_can() {
         (set.volttllow, set.volmaxlow) = (Some(10 * MINUTE), Some(1));
     });
     let slow = || Wish {
-        sender: "slow.example".into(),
+        outbounds: vec![(IpAddr::from([192, 0, 2, 1]), "slow.example".into())],
         ..wish("shop")
     };
     assert!(pass(&pace, slow()).await.is_some());
@@ -166,10 +167,13 @@ async fn flow_20_flow_27_chain_and_what_is_given_back() {
     let (mut leave, mut mark) = pace.leave(wish("shop"), soon()).await.unwrap();
     leave.mail_sent();
     mark.used();
-    let mut second = pace.try_same_session(&mark, 1).unwrap();
+    let Idle::Leave(mut second) = pace.in_session(&mut mark, &wish("shop")) else {
+        panic!("it may go in the same session");
+    };
     second.mail_sent();
     mark.used();
-    assert!(pace.try_same_session(&mark, 1).is_none(), "chainmax");
+    let third = pace.in_session(&mut mark, &wish("shop"));
+    assert!(matches!(third, Idle::UsedUp), "chainmax");
     drop(pace.leave(wish("shop"), soon()).await.unwrap());
     let low = pace.rows(Some("isp"))[0].low;
     assert_eq!(low, (2, 5), "what was not sent does not count");
@@ -187,4 +191,26 @@ async fn flow_26_several_recipients_go_as_far_as_the_window_allows() {
     };
     let (leave, _mark) = pace.leave(many, soon()).await.unwrap();
     assert_eq!(leave.count(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn flow_20_a_session_taken_over_by_another_sender_counts_for_that_one() {
+    let pace = pace(|sections| {
+        let set = sections.section(Control::Sender, Set::Warmup, None);
+        (set.threadmax, set.waittime) = (Some(1), Some(MINUTE / 2));
+    });
+    let other = || Wish {
+        outbounds: vec![(IpAddr::from([192, 0, 2, 1]), "b.example".into())],
+        ..wish("shop")
+    };
+    let (mut leave, mut mark) = pace.leave(wish("shop"), soon()).await.unwrap();
+    leave.mail_sent();
+    mark.used();
+    let Idle::Leave(_second) = pace.in_session(&mut mark, &other()) else {
+        panic!("the session is free for another sender");
+    };
+    assert!(pace.is_busy(&other(), IpAddr::from([192, 0, 2, 1])));
+    let began = Instant::now();
+    assert!(pass(&pace, wish("shop")).await.is_some());
+    assert_eq!(began.elapsed(), MINUTE / 2, "its slot pauses");
 }

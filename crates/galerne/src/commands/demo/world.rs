@@ -250,7 +250,16 @@ fn write_tree(root: &Path, main_file: &str) -> io::Result<()> {
     std::fs::write(&user, account_file())?;
     std::fs::set_permissions(&user, std::fs::Permissions::from_mode(0o600))?;
     // The groups with their reply patterns, as `galerne init` writes them.
-    galerne_config::write_samples(root).map(|_| ())
+    galerne_config::write_samples(root)?;
+    // Nothing is to be warmed up here.
+    let file = root.join("domains/@.ini");
+    let open = "\n[ipflow#warmup]\nthreadmax = 0\nchainmax = 0\nwaittime = 0\nvolmaxlow = 0\nvolmaxhigh = 0\n";
+    let open = format!("{open}{}", open.replace("ipflow", "sdflow"));
+    let before = std::fs::read_to_string(&file)?;
+    match before.contains("[ipflow#warmup]") {
+        true => Ok(()),
+        false => std::fs::write(&file, before + &open),
+    }
 }
 
 fn main_file(smtp: SocketAddr, port: u16, names: SocketAddr, narrow: bool) -> String {

@@ -1,0 +1,139 @@
+//! Leave of flow control for one hop: in an idle session, in a new one, or from another outbound
+//! that is free first (RELAY-57, RELAY-69). And what is told to flow control afterwards.
+
+use std::net::IpAddr;
+
+use galerne_core::chase::Verdict;
+use galerne_core::model::{Class, Outcome, Qualification};
+use tokio::time::Instant;
+
+use crate::attempt::Admission;
+use crate::connection::Key;
+use crate::delivery::Delivery;
+use crate::pace::{Idle, Leave, Pace, SessionMark, Spot, Wish};
+use crate::pool::quit;
+
+/// What a hop asks for.
+#[derive(Clone, Copy)]
+pub struct Ask<'a> {
+    /// `None`: nothing limits it.
+    pub wish: Option<&'a Wish>,
+    /// From where the hop is to be made.
+    pub outbound: IpAddr,
+    /// Recipients.
+    pub count: u64,
+    pub deadline: Instant,
+}
+
+/// The answer.
+pub enum Admitted {
+    Here(Admission),
+    /// Another outbound of the wish was free first.
+    Elsewhere(Leave, SessionMark),
+    /// None was free before the deadline.
+    NoOutbound,
+}
+
+/// Waits for leave. `given`: it was given already, for a session to be opened from here.
+pub async fn admit(
+    delivery: &Delivery,
+    key: &Key,
+    ask: Ask<'_>,
+    given: Option<(Leave, SessionMark)>,
+) -> Admitted {
+    if let Some((leave, mark)) = given {
+        return Admitted::Here(Admission {
+            connection: None,
+            leave: Some(leave),
+            mark: Some(mark),
+        });
+    }
+    let wish = ask.wish.map(|wish| Wish {
+        count: ask.count,
+        ..wish.clone()
+    });
+    if let Some(admission) = in_idle_session(delivery, key, wish.as_ref()).await {
+        return Admitted::Here(admission);
+    }
+    let Some(wish) = wish else {
+        return Admitted::Here(Admission::default());
+    };
+    let pace = &delivery.pace;
+    let granted = match pace.try_leave(&wish) {
+        Some(granted) => Some(granted),
+        None => {
+            delivery.tools.pool.give_way(&wish);
+            pace.leave(wish, ask.deadline).await
+        }
+    };
+    match granted {
+        None => Admitted::NoOutbound,
+        Some((leave, mark)) if leave.outbound() == ask.outbound => Admitted::Here(Admission {
+            connection: None,
+            leave: Some(leave),
+            mark: Some(mark),
+        }),
+        Some((leave, mark)) => Admitted::Elsewhere(leave, mark),
+    }
+}
+
+/// An idle session that is alive and may carry the message.
+async fn in_idle_session(delivery: &Delivery, key: &Key, wish: Option<&Wish>) -> Option<Admission> {
+    let pool = &delivery.tools.pool;
+    while let Some(mut connection) = pool.take(key) {
+        if !connection.is_alive().await {
+            continue;
+        }
+        let leave = match (wish, &mut connection.mark) {
+            (None, None) => None,
+            (Some(wish), Some(mark)) => match delivery.pace.in_session(mark, wish) {
+                Idle::Leave(leave) => Some(leave),
+                Idle::Keep => {
+                    if let Some(connection) = pool.put(connection, Instant::now()) {
+                        tokio::spawn(quit(connection));
+                    }
+                    return None;
+                }
+                Idle::UsedUp => {
+                    tokio::spawn(quit(connection));
+                    continue;
+                }
+            },
+            // Limits came or went with a reload.
+            _ => {
+                tokio::spawn(quit(connection));
+                continue;
+            }
+        };
+        return Some(Admission {
+            connection: Some(connection),
+            leave,
+            mark: None,
+        });
+    }
+    None
+}
+
+/// Tells what became of each message of a transaction (FLOW-35, FLOW-42, FLOW-47). Connection
+/// failures tell nothing.
+pub fn tell(
+    pace: &Pace,
+    spot: &Spot,
+    verdicts: &[Verdict],
+    qualifications: &[Option<Qualification>],
+) {
+    let delivered = |verdict: &&Verdict| **verdict == Verdict::Final(Outcome::Delivered);
+    let count = verdicts.iter().filter(delivered).count();
+    if count > 0 {
+        pace.delivered(spot, count as u64);
+    }
+    for qualification in qualifications.iter().flatten() {
+        match (&qualification.pattern, &qualification.class) {
+            (None, _) => pace.unknown_error(spot),
+            (Some(name), Class::Flow { ipset, sdset }) => {
+                pace.blocked(spot, (*ipset, *sdset), name);
+            }
+            (Some(_), _) => pace.known_error(spot),
+        }
+    }
+}
