@@ -115,11 +115,6 @@ const RELAY_SERVICE: Part = Part::Later {
     issue: 4,
     what: "the relay service",
 };
-/// Flow sections are reported once per file, not per key.
-pub const FLOW: Part = Part::Later {
-    issue: 4,
-    what: "flow control",
-};
 const QUEUE: Part = Part::Later {
     issue: 5,
     what: "the queue",

@@ -133,7 +133,6 @@ impl Sheet {
             self.at(Level::Error, slot.line, &section, &key, &text);
         }
         if let Part::Later { what, .. } = slot.spec.part
-            && slot.spec.part != registry::FLOW
             && slot.good
             && !says_off(&slot)
         {

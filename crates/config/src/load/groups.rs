@@ -9,7 +9,7 @@ use galerne_core::settings::{Group, Mailbox, RelayHost, Secret, Settings};
 use crate::csv::Table;
 use crate::finding::Level;
 use crate::load::{Listed, Reader, flow, read_bounded};
-use crate::registry::{FLOW, File, Part};
+use crate::registry::File;
 use crate::sheet::Sheet;
 use crate::values;
 
@@ -154,7 +154,7 @@ fn group(
         aliases,
         relay: relay.then(|| name.to_string()),
         patterns: compiled,
-        flow: flow_sections(sheet),
+        flow: flow::read(sheet),
     }
 }
 
@@ -194,7 +194,7 @@ fn read_defaults(reader: &mut Reader<'_>) -> (Patterns, Sections) {
         sheet.error("pattern", "-", &why);
         Patterns::default()
     });
-    let flow = flow_sections(&mut sheet);
+    let flow = flow::read(&mut sheet);
     match reader.close(sheet) {
         true => (compiled, flow),
         false => (Patterns::default(), Sections::default()),
@@ -285,21 +285,4 @@ fn one_host(sheet: &mut Sheet) -> Option<String> {
     };
     sheet.error("dns", "mx", why);
     None
-}
-
-/// The flow sections; they have no effect yet.
-fn flow_sections(sheet: &mut Sheet) -> Sections {
-    let headers = sheet.headers().iter().filter(|h| h.section.contains('#'));
-    let mut headers: Vec<_> = headers.map(|h| (h.section.clone(), h.line)).collect();
-    headers.dedup_by(|a, b| a.0 == b.0);
-    if let Some((section, line)) = headers.first()
-        && let Part::Later { what, .. } = FLOW
-    {
-        let text = format!(
-            "{what} is not part of this version; {} sections are read and have no effect yet",
-            headers.len()
-        );
-        sheet.at(Level::Notice, *line, section, "-", &text);
-    }
-    flow::read(sheet)
 }

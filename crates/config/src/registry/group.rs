@@ -1,6 +1,6 @@
 //! The keys of `domains/@<name>.ini` and `hosts/@<name>.ini` (CONF-73, FLOW-17).
 
-use super::{FLOW as LATER, KeySpec, Kind};
+use super::{KeySpec, Kind};
 
 type K = KeySpec;
 
@@ -36,20 +36,20 @@ const SET: &[&str] = &["ipflow#", "sdflow#"];
 /// The parameters of one flow set.
 #[rustfmt::skip]
 pub const FLOW: &[KeySpec] = &[
-    K::new(SET, "sleepttl", TIME, "0", "FLOW-43", "Wait before the first message after the set was entered by FLOW().").later(LATER),
-    K::new(SET, "threadmax", MANY, "1", "FLOW-20", "Most simultaneous sessions; 0 = no limit.").later(LATER),
-    K::new(SET, "chainmax", MANY, "0", "FLOW-20", "Most messages per session; 0 = no limit.").later(LATER),
-    K::new(SET, "waittime", TIME, "0", "FLOW-21", "Pause between two sessions.").later(LATER),
-    K::new(SET, "errmax", MANY, "0", "FLOW-47", "Consecutive unknown errors before `flowerr`; 0 = off.").later(LATER),
-    K::new(SET, "flowerr", Kind::FlowTarget, "0", "FLOW-47", "Set to enter then.").later(LATER),
-    K::new(SET, "volttllow", TIME, "0", "FLOW-24", "Length of the shorter window; 0 = off.").later(LATER),
-    K::new(SET, "volmaxlow", MANY, "0", "FLOW-24", "Most messages in the shorter window; 0 = off.").later(LATER),
-    K::new(SET, "volttlhigh", TIME, "0", "FLOW-24", "Length of the longer window; 0 = off.").later(LATER),
-    K::new(SET, "volmaxhigh", MANY, "0", "FLOW-24", "Most messages in the longer window; 0 = off.").later(LATER),
-    K::new(SET, "flowttlup", TIME, "0", "FLOW-30", "Period of the up switch.").later(LATER),
-    K::new(SET, "flowvolup", MANY, "0", "FLOW-30", "Volume of the up switch; 0 = off.").later(LATER),
-    K::new(SET, "flowup", Kind::FlowTarget, "0", "FLOW-30", "Target of the up switch; 0 = the next higher set.").later(LATER),
-    K::new(SET, "flowttldown", TIME, "0", "FLOW-31", "Period of the down switch.").later(LATER),
-    K::new(SET, "flowvoldown", MANY, "0", "FLOW-31", "Volume of the down switch; 0 = off.").later(LATER),
-    K::new(SET, "flowdown", Kind::FlowTarget, "0", "FLOW-31", "Target of the down switch; 0 = the next lower set.").later(LATER),
+    K::new(SET, "sleepttl", TIME, "0", "FLOW-43", "Wait before the first message after the set was entered by FLOW()."),
+    K::new(SET, "threadmax", MANY, "1", "FLOW-20", "Most simultaneous sessions; 0 = no limit."),
+    K::new(SET, "chainmax", MANY, "0", "FLOW-20", "Most messages per session; 0 = no limit."),
+    K::new(SET, "waittime", TIME, "0", "FLOW-21", "Pause between two sessions."),
+    K::new(SET, "errmax", MANY, "0", "FLOW-47", "Consecutive unknown errors before `flowerr`; 0 = off."),
+    K::new(SET, "flowerr", Kind::FlowTarget, "0", "FLOW-47", "Set to enter then."),
+    K::new(SET, "volttllow", TIME, "0", "FLOW-24", "Length of the shorter window; 0 = off."),
+    K::new(SET, "volmaxlow", MANY, "0", "FLOW-24", "Most messages in the shorter window; 0 = off."),
+    K::new(SET, "volttlhigh", TIME, "0", "FLOW-24", "Length of the longer window; 0 = off."),
+    K::new(SET, "volmaxhigh", MANY, "0", "FLOW-24", "Most messages in the longer window; 0 = off."),
+    K::new(SET, "flowttlup", TIME, "0", "FLOW-30", "Period of the up switch."),
+    K::new(SET, "flowvolup", MANY, "0", "FLOW-30", "Volume of the up switch; 0 = off."),
+    K::new(SET, "flowup", Kind::FlowTarget, "0", "FLOW-30", "Target of the up switch; 0 = the next higher set."),
+    K::new(SET, "flowttldown", TIME, "0", "FLOW-31", "Period of the down switch."),
+    K::new(SET, "flowvoldown", MANY, "0", "FLOW-31", "Volume of the down switch; 0 = off."),
+    K::new(SET, "flowdown", Kind::FlowTarget, "0", "FLOW-31", "Target of the down switch; 0 = the next lower set."),
 ];
