@@ -40,4 +40,5 @@ mod script;
 mod tls_dane;
 mod tls_peers;
 mod tls_policy;
+mod tls_sts;
 mod world;
