@@ -10,7 +10,7 @@ use galerne_sign::{Algorithm, BodyHasher, Signature, SigningKey, sign};
 use crate::corpus::{folder, messages};
 
 /// Messages that the relay refuses, or that the other implementation cannot read at all.
-const EXCEPTIONS: [(&str, &str); 3] = [
+const EXCEPTIONS: [(&str, &str); 2] = [
     (
         "dkimpy_test_nofrom.message",
         "has no From: the relay refuses it (9.0.2), and there is nothing to sign",
@@ -18,10 +18,6 @@ const EXCEPTIONS: [(&str, &str); 3] = [
     (
         "dkimpy_message.mbox",
         "begins with a line `From `, which is no field: the relay refuses it (9.0.1)",
-    ),
-    (
-        "canonicalization-flanker_email.24",
-        "its body is white space alone, which RFC 6376 §3.4.4 makes empty and dkimpy does not",
     ),
 ];
 
@@ -67,10 +63,7 @@ fn relay_51_every_message_verifies_with_dkimpy() {
     std::fs::write(&dns, serde_json::to_string(&records).unwrap()).unwrap();
     let mut names = Vec::new();
     for message in messages() {
-        if EXCEPTIONS
-            .iter()
-            .any(|(name, _)| message.name.starts_with(name))
-        {
+        if EXCEPTIONS.iter().any(|(name, _)| message.name == *name) {
             continue;
         }
         let (header, body) = split(&message.octets);
