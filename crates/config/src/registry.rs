@@ -111,10 +111,6 @@ const SIGNING: Part = Part::Later {
     issue: 4,
     what: "signing with S/MIME",
 };
-const RELAY_SERVICE: Part = Part::Later {
-    issue: 4,
-    what: "the relay service",
-};
 /// Flow sections are reported once per file, not per key.
 pub const FLOW: Part = Part::Later {
     issue: 4,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use galerne_core::answer::{Ending, Manner, conclude};
+use galerne_core::answer::{Ending, Manner, conclude, for_now};
 use galerne_core::chase::{Chase, Next, Verdict, judge_all};
 use galerne_core::model::{
     Attempt, NextHop, OutboundSender, Outcome, Plan, Qualification, Remote, Settled, Stage,
@@ -14,7 +14,7 @@ use galerne_core::mx::MxRefusal;
 use galerne_core::plan::patience;
 use galerne_core::ports::Module;
 use galerne_core::refusal::{Code, Refusal};
-use galerne_core::settings::OutboundIp;
+use galerne_core::settings::{HostKind, OutboundIp, RelayHost};
 use galerne_core::tls_policy::sts::Mode;
 use galerne_dns::LookupFailure;
 use galerne_smtp::client::{LocalRefusal, RemoteAnswer, is_safe};
@@ -483,8 +483,14 @@ impl<'a> Run<'a> {
 
     /// Hops, pairs or time are used up: the last attempt speaks (RELAY-65).
     fn exhausted(&mut self, plan: &Plan) {
+        let table = |host: &Arc<RelayHost>| host.kind == HostKind::Table;
+        let by_table = plan.route.next_hop.host().is_some_and(table);
         for place in self.waiting() {
             self.end_one(place, plan, None);
+            let end = self.journeys.get_mut(place).and_then(|j| j.end.as_mut());
+            if let Some(end) = end.filter(|_| by_table) {
+                for_now(end);
+            }
         }
     }
 
@@ -543,6 +549,7 @@ impl<'a> Run<'a> {
             refusal: conclusion.refusal,
             group: Some(plan.group.clone()),
             route: Some(plan.route.rule.clone()),
+            host: plan.route.next_hop.host().cloned(),
             sender: journey.sender.clone(),
             attempts: std::mem::take(&mut journey.attempts),
             duration,
