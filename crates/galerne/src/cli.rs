@@ -1,5 +1,7 @@
 //! The command line (IF-1, CONF-91): what can be called, and with what.
 
+mod routes;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,6 +9,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use galerne_config::{OPTIONS_FILE, parse_options};
+
+pub use routes::{RoutesAddArgs, RoutesCommand, RoutesTestArgs};
 
 use crate::out::print;
 use crate::{commands, run};
@@ -64,6 +68,9 @@ pub enum Command {
     /// Every address begins with warmup. Prints for each day what is sent, the set in force and the
     /// limit that was waited for longest, then the switches, and when each batch would be out.
     Simulate(SimulateArgs),
+    /// The route table: which mail goes where in place of the MX
+    #[command(subcommand, alias = "route")]
+    Routes(RoutesCommand),
     /// Accounts
     #[command(subcommand)]
     Users(UsersCommand),
@@ -277,7 +284,8 @@ impl Cli {
 
 /// The program.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse_from(std::env::args_os()).map(with_options_file) {
+    let given = routes::with_two_dashes(std::env::args_os());
+    let cli = match Cli::try_parse_from(given).map(with_options_file) {
         Ok(Ok(cli)) => cli,
         Ok(Err(code)) => return code,
         Err(error) => return usage(&error),
@@ -292,6 +300,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => commands::explain(&root, &args),
         Command::Patterns(PatternsCommand::Test(args)) => commands::patterns_test(&root, &args),
         Command::Simulate(args) => commands::simulate(&root, &args),
+        Command::Routes(command) => commands::routes(&root, command),
         Command::Users(UsersCommand::List { json }) => commands::users_list(&root, json),
         Command::Users(UsersCommand::Passwd { name }) => commands::users_passwd(&root, &name),
         Command::Keygen(args) => commands::keygen(&root, &args),

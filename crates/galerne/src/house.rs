@@ -18,6 +18,7 @@ use galerne_outbound::{ClientTls, Delivery, Edge, TcpDial, World};
 use galerne_store::{GroupFiles, ListStore, PolicyStore};
 
 use crate::further;
+use crate::routes::{Change, Routes};
 use crate::sockets::{Listening, is_on_host};
 
 /// Where it is kept what accounts have used up of their limits.
@@ -60,6 +61,7 @@ pub struct House {
     logs: Arc<Logs>,
     lists: Arc<ListStore>,
     book: Arc<GroupFiles>,
+    routes: Routes,
     /// What was found at start (CONF-8).
     pub found: Vec<String>,
 }
@@ -99,7 +101,10 @@ impl House {
             all.extend(options.listeners.iter().cloned());
             Arc::new(Tee(all))
         };
+        let state = crate::routes::open(root)?;
+        let routes = Routes::new(Arc::new(state), &settings)?;
         let world = World {
+            routes: routes.live(),
             dial: Box::new(TcpDial),
             lists: lists.clone(),
             book: book.clone(),
@@ -147,6 +152,7 @@ impl House {
             logs,
             lists,
             book,
+            routes,
             found,
         })
     }
@@ -172,6 +178,17 @@ impl House {
     /// What accounts have used up of their limits.
     pub fn quotas(&self) -> Arc<Quotas> {
         self.inbound.quotas()
+    }
+
+    /// Changes the route table; it holds from the next message on (ROUTE-22). Waits for the disk:
+    /// not for an async thread.
+    ///
+    /// # Errors
+    /// Why it cannot be changed so.
+    pub fn change_routes(&self, change: Change) -> Result<Vec<u64>, String> {
+        let ids = self.routes.change(&self.snapshot(), change)?;
+        self.note(&format!("route table changed: {ids:?}"));
+        Ok(ids)
     }
 
     /// Keeps on disk, minute by minute, what accounts have used up (CONF-93).
@@ -241,6 +258,10 @@ impl House {
                 "-",
                 format!("domains/: {error}; the old aliases stay"),
             ));
+        }
+        if let Err(error) = self.routes.renew(&settings) {
+            let text = format!("{error}; the old routes stay");
+            findings.push(self.finding(Level::Warning, "-", "-", text));
         }
         self.delivery.renew(edge);
         self.inbound.renew(view);

@@ -9,6 +9,7 @@ pub mod house;
 pub mod keys;
 mod out;
 pub mod privileges;
+mod routes;
 mod run;
 pub mod sockets;
 

@@ -22,6 +22,7 @@ use galerne_config::LoadOptions;
 use galerne_core::access::ByAddress;
 use galerne_core::model::{Answer, Settled, Submission};
 use galerne_core::ports::{Refused, UnknownError};
+use galerne_core::routes::Live;
 use galerne_core::snapshot::Snapshot;
 use galerne_dns::{Resolver, ZoneResolver};
 use galerne_events::{Recorded, Recorder};
@@ -80,6 +81,8 @@ pub struct World {
     pub events: Arc<Recorder>,
     pub lists: Arc<MemoryLists>,
     pub book: Arc<MemoryBook>,
+    /// The route table.
+    pub routes: Arc<Live>,
     pub delivery: Arc<Delivery>,
     pub gate: Arc<Gate>,
 }
@@ -106,12 +109,14 @@ impl World {
         let events = Arc::new(Recorder::new(10_000));
         let (lists, book) = (Arc::<MemoryLists>::default(), Arc::<MemoryBook>::default());
         let snapshot = read(root.path());
+        let routes = Arc::<Live>::default();
         let world = galerne_outbound::World {
             dial: Box::new(SimDial(net.clone())),
             lists: lists.clone(),
             book: book.clone(),
             events: events.clone(),
             policies: Arc::new(PolicyStore::open(&root.path().join("system/mtasts")).unwrap()),
+            routes: routes.clone(),
             verp_secret: b"the secret of return addresses".to_vec(),
         };
         let delivery = Delivery::new(world, edge(&snapshot, zone.clone()));
@@ -131,6 +136,7 @@ impl World {
             events,
             lists,
             book,
+            routes,
             delivery,
             gate,
         }
