@@ -344,9 +344,10 @@ pub fn seal(
     );
     let names = sealing.names.map_or_else(|| names(&fields), str::to_owned);
     let bh = STANDARD.encode(body_hash);
+    // dkimpy looks for i= behind a blank, and breaks off where a tab stands there.
     let message = |b: &str| {
         format!(
-            "ARC-Message-Signature: a=rsa-sha256;\r\n\tb={b};\r\n\tbh={bh}; c=relaxed/relaxed;\r\n\td={domain};\r\n\th={names};\r\n\ti={number}; s={selector}; t={time}\r\n"
+            "ARC-Message-Signature: a=rsa-sha256;\r\n\tb={b};\r\n\tbh={bh}; c=relaxed/relaxed;\r\n\td={domain};\r\n\th={names};\r\n i={number}; s={selector}; t={time}\r\n"
         )
     };
     let unsigned = message("");
