@@ -2,7 +2,7 @@
 
 mod answers;
 mod demo;
-mod doctor;
+pub(crate) mod doctor;
 mod explain;
 mod keygen;
 mod passwd;
