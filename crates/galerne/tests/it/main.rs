@@ -20,6 +20,7 @@ mod process_identity;
 mod process_peers;
 mod process_relay;
 mod process_reload;
+mod process_routes;
 mod process_run;
 mod process_stop;
 mod relay_basics;
@@ -33,6 +34,7 @@ mod relay_outcomes;
 mod relay_routes;
 mod relay_several;
 mod relay_signing;
+mod relay_table;
 mod relay_time;
 mod relay_tls;
 #[path = "../../../smtp/tests/it/script.rs"]
