@@ -13,6 +13,7 @@ mod modes;
 mod reports;
 mod rights;
 mod routing;
+mod services;
 mod users;
 
 use std::collections::HashSet;

@@ -111,10 +111,6 @@ const SIGNING: Part = Part::Later {
     issue: 4,
     what: "signing with S/MIME",
 };
-const RELAY_SERVICE: Part = Part::Later {
-    issue: 4,
-    what: "the relay service",
-};
 const QUEUE: Part = Part::Later {
     issue: 5,
     what: "the queue",

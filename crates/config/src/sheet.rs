@@ -120,7 +120,12 @@ impl Sheet {
         {
             let old = self.slots.remove(place);
             let text = format!("set again; the value of line {} does not count", old.line);
-            self.at(Level::Warning, slot.line, &section, &key, &text);
+            // ROUTE-45: where all mail of a domain goes is no matter of chance.
+            let level = match slot.spec.key {
+                "target" => Level::Error,
+                _ => Level::Warning,
+            };
+            self.at(level, slot.line, &section, &key, &text);
         }
         if !slot.value.is_empty()
             && let Err(why) = slot.spec.kind.check(&slot.value)
@@ -196,6 +201,12 @@ impl Sheet {
             None | Some("") => T::default(),
             Some(text) => read(text).unwrap_or_default(),
         }
+    }
+
+    /// Whether the key stands in the file, good or not.
+    pub fn has(&self, section: &str, key: &str) -> bool {
+        let is = |s: &Slot| s.section == section && s.key == key;
+        self.slots.iter().any(is)
     }
 
     /// A text that is there and not empty.

@@ -225,6 +225,15 @@ fn refused(refusal: Refusal, manner: Manner) -> Conclusion {
     }
 }
 
+/// All that could be tried was tried and another try may do better: whatever the remote said, it is
+/// a temporary failure (ROUTE-34).
+pub fn for_now(end: &mut Settled) {
+    if end.outcome == Outcome::Failed {
+        end.outcome = Outcome::Deferred;
+        end.reply = as_temporary(&end.reply);
+    }
+}
+
 /// `451` with the same text; the first digit of enhanced codes becomes 4 as well (RELAY-67).
 fn as_temporary(reply: &Reply) -> Reply {
     let lines: Vec<Vec<u8>> = reply

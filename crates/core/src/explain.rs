@@ -12,6 +12,7 @@ use crate::directive::Directive;
 use crate::plan::{self, Asked};
 use crate::ports::Lists;
 use crate::refusal::Refusal;
+use crate::routes::Draw;
 use crate::settings::{Account, Group, Settings};
 
 /// What is asked.
@@ -24,6 +25,8 @@ pub struct Question<'a> {
     /// Parsed, or the refusal that its parsing gave.
     pub directive: Result<&'a Directive, &'a Refusal>,
     pub header_from: Option<&'a Mailbox>,
+    /// The route table, if there is one.
+    pub routes: Option<&'a Draw>,
     pub group: &'a Arc<Group>,
     /// Why this group: `mx1.example.org matches mx pattern *.example.org of domains/@x.ini` …
     pub group_reason: String,
@@ -79,9 +82,11 @@ pub fn explain(settings: &Settings, question: &Question<'_>, lists: &dyn Lists) 
         .and_then(|directive| {
             let asked = Asked {
                 account,
+                login: account.map(Account::own_login),
                 directive,
                 sender: question.from,
                 header_from: question.header_from,
+                routes: question.routes,
             };
             plan::explained_plans(
                 settings,

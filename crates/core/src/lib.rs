@@ -45,6 +45,8 @@ pub mod ports;
 pub mod qualify;
 pub mod quota;
 pub mod refusal;
+pub mod relay_service;
+pub mod routes;
 pub mod settings;
 pub mod signing;
 pub mod snapshot;

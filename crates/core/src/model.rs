@@ -186,8 +186,18 @@ pub struct Route {
 pub enum NextHop {
     /// The MX of the recipient's domain.
     Mx,
-    /// A relay host of hosts/, or a group with `relay = 1`.
+    /// A relay host of hosts/, a group with `relay = 1`, a route or the target of a relay service.
     Host(Arc<RelayHost>),
+}
+
+impl NextHop {
+    /// The relay host, if it is one.
+    pub fn host(&self) -> Option<&Arc<RelayHost>> {
+        match self {
+            NextHop::Mx => None,
+            NextHop::Host(host) => Some(host),
+        }
+    }
 }
 
 /// One remote address that may be tried.
@@ -263,6 +273,8 @@ pub struct Settled {
     /// The group that was found (`None`: refused before that).
     pub group: Option<Arc<Group>>,
     pub route: Option<String>,
+    /// The relay host on that route; `None`: by MX, or not tried.
+    pub host: Option<Arc<RelayHost>>,
     /// The envelope sender used.
     pub sender: ReversePath,
     pub attempts: Vec<Attempt>,

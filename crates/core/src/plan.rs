@@ -13,8 +13,11 @@ use galerne_smtp::{Mailbox, ReversePath};
 use crate::directive::{Directive, OutboundName};
 use crate::model::{NextHop, OutboundSender, Plan, Route};
 use crate::refusal::{Code, Refusal};
+use crate::relay_service::{self, Fate};
+use crate::routes::{Chosen, Draw, Target, Wanted};
 use crate::settings::{
-    Account, EhloName, EnvelopeFrom, Group, OutboundIp, RelayHost, Settings, Sign, Ssl,
+    Account, EhloName, EnvelopeFrom, Group, HostKind, OutboundIp, RelayHost, RelayService,
+    Settings, Sign, Ssl,
 };
 use crate::signing::{self, Signing, Wish};
 use sources::{Origin, Rule, Sources};
@@ -23,19 +26,29 @@ use sources::{Origin, Rule, Sources};
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
     pub account: Option<&'a Account>,
+    /// The login that counts as authenticated; `None`: nobody's, and mail of our own (ROUTE-60).
+    pub login: Option<&'a str>,
     pub directive: &'a Directive,
     /// MAIL FROM.
     pub sender: &'a ReversePath,
     /// The one usable address of the From field.
     pub header_from: Option<&'a Mailbox>,
+    /// The route table; `None`: there is none.
+    pub routes: Option<&'a Draw>,
 }
 
 /// Whether the recipient's group must be known before planning. If not, a relay host is chosen
 /// whatever the group, so the MX lookup may be skipped and the catch-all group be passed.
-pub fn needs_group(account: Option<&Account>, directive: &Directive) -> bool {
+pub fn needs_group(settings: &Settings, asked: &Asked<'_>) -> bool {
+    let Asked {
+        account, directive, ..
+    } = *asked;
     let Some(account) = account else { return true };
     if !account.routing_by_group.is_empty() {
         return true;
+    }
+    if let Some(service) = service(asked, &Sources::new(settings, Some(account), "")) {
+        return service.host.group.is_none();
     }
     match (
         account.routing.route.is_present(),
@@ -100,6 +113,20 @@ pub fn explained_plans(
     let mut planner = Planner::new(settings, asked, group);
     planner.explains = true;
     planner.plans(recipient_domain)
+}
+
+/// The relay service of the account for this sender (ROUTE-48).
+fn service<'a>(asked: &Asked<'a>, sources: &Sources<'a>) -> Option<&'a RelayService> {
+    let account = asked
+        .account
+        .filter(|account| !account.services.is_empty())?;
+    let ordered = asked.directive.envelopefrom.as_ref();
+    let choice = sources.choose("envelopefrom", |keys| &keys.envelopefrom, ordered);
+    let is_kept = choice
+        .value
+        .is_none_or(|value| *value == EnvelopeFrom::MailFrom);
+    let fate = if is_kept { Fate::Kept } else { Fate::Rewritten };
+    relay_service::find(&account.services, asked.sender, fate, asked.header_from)
 }
 
 fn mx(domain: &str) -> Route {
@@ -170,11 +197,16 @@ impl<'a> Planner<'a> {
         routes.map(|route| self.plan(route)).collect()
     }
 
-    /// Where to: steps 2, 3, 5 and 6 of ROUTE-1. Every entry that the directive names is judged,
-    /// also one that the user file overrides: nothing is silently dropped (CONF-46).
+    /// Where to (ROUTE-1). Every entry that the directive names is judged, also one that the user
+    /// file or the relay service overrides: nothing is silently dropped (CONF-46).
     fn routes(&self, recipient_domain: &str) -> Result<Vec<Route>, Refusal> {
         for name in self.asked.directive.outbound.iter().flatten() {
             self.judge_entry(name)?;
+        }
+        if let Some(service) = service(self.asked, &self.sources) {
+            let rule = format!("{} [relay@{}] target", service.host.file, service.domain);
+            let next_hop = NextHop::Host(service.host.clone());
+            return Ok(vec![Route { next_hop, rule }]);
         }
         let choice = self.sources.choose("route", |keys| &keys.route, None);
         let by_file = choice.origin == Origin::UserFile;
@@ -191,11 +223,29 @@ impl<'a> Planner<'a> {
                 .map(|name| self.host_route(name, rule, by_file))
                 .collect();
         }
+        if let Some(routes) = self.table(recipient_domain) {
+            return Ok(routes);
+        }
         if let Some(name) = &self.group.relay {
             let rule = Rule::Key(&self.group.file, "dns", "relay");
             return Ok(vec![self.host_route(name, rule, false)?]);
         }
         Ok(vec![mx(recipient_domain)])
+    }
+
+    /// The rows of the route table that apply, in the order of their attempts (ROUTE-24).
+    fn table(&self, domain: &str) -> Option<Vec<Route>> {
+        let wanted = Wanted {
+            login: self.asked.login,
+            sender: self.asked.sender,
+            domain,
+        };
+        let Chosen { tier, targets } = self.asked.routes?.choose(&wanted)?;
+        let route = |target: Target| Route {
+            rule: format!("route {}, tier {tier}", target.id),
+            next_hop: NextHop::Host(target.host),
+        };
+        Some(targets.into_iter().map(route).collect())
     }
 
     /// One entry of `routing.outbound`. Unknown and forbidden are answered alike (RELAY-57).
@@ -263,21 +313,20 @@ impl<'a> Planner<'a> {
 
     fn plan(&self, route: Route) -> Result<Plan, Refusal> {
         let mut reasons = Reasons(self.explains.then(Vec::new));
-        let host = match &route.next_hop {
-            NextHop::Mx => None,
-            NextHop::Host(host) => Some(host.as_ref()),
-        };
+        let host = route.next_hop.host().map(AsRef::as_ref);
         reasons.add("route", || {
-            let shown = host.map_or("MX".to_owned(), |h| {
-                format!("@{} ({}:{})", h.name, h.host, h.port)
+            let shown = host.map_or("MX".to_owned(), |h| match h.kind {
+                HostKind::File => format!("@{} ({}:{})", h.name, h.host, h.port),
+                HostKind::Table | HostKind::Service => format!("{}:{}", h.host, h.port),
             });
             (shown, route.rule.clone())
         });
-        let group = host.map_or(self.group, |host| &host.group);
+        let of_host = host.and_then(|host| host.group.as_ref());
+        let group = of_host.unwrap_or(self.group);
         let (outbounds, ordered) = self.outbounds(host, &mut reasons)?;
         let ehlo = self.ehlo(&mut reasons);
         let sender = self.sender(host, &outbounds, &mut reasons)?;
-        let ssl = self.ssl(&mut reasons);
+        let ssl = self.ssl(host, &mut reasons);
         let signing = self.signing(&sender, &outbounds, &mut reasons)?;
         let Asked {
             account, directive, ..
@@ -312,7 +361,7 @@ impl<'a> Planner<'a> {
     ) -> Result<(Vec<Arc<OutboundIp>>, bool), Refusal> {
         let Eligible {
             mut list,
-            ordered,
+            mut ordered,
             rule,
             within,
         } = self.eligible();
@@ -330,16 +379,22 @@ impl<'a> Planner<'a> {
         }
         let of_host = host.and_then(|h| Some((h, h.ips.as_ref()?)));
         let rule = || match of_host {
-            Some((host, _)) => format!("{} [dns] ip, within {}", host.file, rule()),
+            Some((host, _)) => format!("{}, within {}", local_ip_rule(host), rule()),
             None => rule(),
         };
         if let Some((host, ips)) = of_host {
             list.retain(|o| ips.contains(&o.address));
+            if host.in_order {
+                list.sort_by_key(|o| ips.iter().position(|ip| *ip == o.address));
+                ordered = true;
+            }
             if list.is_empty() {
-                let text = format!(
-                    "relay host @{} and this account have no sending address in common",
-                    host.name
-                );
+                let name = match host.kind {
+                    HostKind::File => format!("relay host @{}", host.name),
+                    HostKind::Table => host.name.clone(),
+                    HostKind::Service => format!("the relay service {}", host.name),
+                };
+                let text = format!("{name} and this account have no sending address in common");
                 return Err(Refusal::new(Code::NotAllowed, text, rule()));
             }
         }
@@ -414,17 +469,24 @@ impl<'a> Planner<'a> {
         name
     }
 
-    fn ssl(&self, reasons: &mut Reasons) -> Ssl {
-        let choice =
-            self.sources
-                .choose("ssl", |keys| &keys.ssl, self.asked.directive.ssl.as_ref());
-        let ssl = choice.value.copied().unwrap_or(Ssl::Opportunistic);
-        let shown = match ssl {
+    fn ssl(&self, host: Option<&RelayHost>, reasons: &mut Reasons) -> Ssl {
+        let shown = |ssl| match ssl {
             Ssl::Opportunistic => "true",
             Ssl::Never => "false",
             Ssl::Required => "required",
         };
-        reasons.add("ssl", || (shown.to_owned(), choice.rule.to_string()));
+        if let Some((host, ssl)) = host.and_then(|host| Some((host, host.ssl?))) {
+            reasons.add("ssl", || {
+                let rule = format!("{} [{}] ssl", host.file, host.name);
+                (shown(ssl).to_owned(), rule)
+            });
+            return ssl;
+        }
+        let choice =
+            self.sources
+                .choose("ssl", |keys| &keys.ssl, self.asked.directive.ssl.as_ref());
+        let ssl = choice.value.copied().unwrap_or(Ssl::Opportunistic);
+        reasons.add("ssl", || (shown(ssl).to_owned(), choice.rule.to_string()));
         ssl
     }
 
@@ -544,6 +606,15 @@ impl<'a> Planner<'a> {
         let text = format!("envelope sender domain {domain} is not allowed to this account");
         let rule = self.account_rule("authorizedsender").to_string();
         Err(Refusal::new(Code::SenderNotAllowed, text, rule))
+    }
+}
+
+/// Which line names the addresses of a relay host.
+fn local_ip_rule(host: &RelayHost) -> String {
+    match host.kind {
+        HostKind::File => format!("{} [dns] ip", host.file),
+        HostKind::Table => format!("local IPs of {}", host.name),
+        HostKind::Service => format!("{} [{}] ip", host.file, host.name),
     }
 }
 

@@ -1,11 +1,13 @@
 //! What the core needs from the world: a few traits that the edges implement.
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::model::{Answer, Settled, Stage, Submission};
+use crate::routes::RouteRow;
 
 /// A boxed future, as the traits of the house return them.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -44,6 +46,44 @@ pub trait GroupBook: Send + Sync {
     fn alias(&self, group: &str, domain: &str);
     /// An MX of the group and one of its addresses.
     fn mx(&self, group: &str, host: &str, address: std::net::IpAddr);
+}
+
+/// What the server knows beyond its configuration (ROUTE-12, CONF-36). Every call may wait for the
+/// disk: not for a network thread.
+pub trait StateStore: Send + Sync {
+    /// All routes, by id.
+    fn routes(&self) -> io::Result<Vec<RouteRow>>;
+    /// Adds rows, all or none, and gives their new ids, which were never used before. On disk when
+    /// it returns. The ids in `rows` do not matter.
+    fn add_routes(&self, rows: &[RouteRow], others: Others) -> io::Result<Vec<u64>>;
+    /// Removes a row; false: there is none of that id. On disk when it returns.
+    fn remove_route(&self, id: u64) -> io::Result<bool>;
+    /// Puts and removes states of flow control, all or none. A crash may lose the last batches.
+    fn put_flow(&self, batch: &[FlowEntry]) -> io::Result<()>;
+    /// All states of flow control, by key.
+    fn load_flow(&self) -> io::Result<Vec<(FlowKey, Vec<u8>)>>;
+}
+
+/// What becomes of the rows that are there when others are added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    Keep,
+    Remove,
+}
+
+/// Whose flow state it is; the words are flow control's own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlowKey {
+    pub group: String,
+    pub kind: String,
+    pub key: String,
+}
+
+/// A flow state to put; without a value to remove.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowEntry {
+    pub key: FlowKey,
+    pub value: Option<Vec<u8>>,
 }
 
 /// Takes what happened: logs now; push, statistics and webhooks later.

@@ -224,11 +224,44 @@ pub struct Account {
     pub routing: RoutingKeys,
     /// (group name without `@`, keys).
     pub routing_by_group: Vec<(String, RoutingKeys)>,
+    /// `[relay@<senderdomain>]`, one per domain.
+    pub services: Vec<Arc<RelayService>>,
 }
 
-/// A relay host: `hosts/@name.ini` or a group with `relay = 1` (CONF-73 to CONF-78).
+impl Account {
+    /// Under which login its mail counts that came without one (ROUTE-60).
+    pub fn own_login(&self) -> &str {
+        self.login.as_deref().unwrap_or(&self.name)
+    }
+}
+
+/// Where a relay host is described.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostKind {
+    /// A file of its own, or a group with `relay = 1`.
+    File,
+    /// A row of the route table (ROUTE-5).
+    Table,
+    /// `[relay@<senderdomain>]` of a user file (ROUTE-44).
+    Service,
+}
+
+/// One `[relay@<senderdomain>]` of an account (ROUTE-45 to ROUTE-48).
+#[derive(Clone, Debug)]
+pub struct RelayService {
+    /// Sender domain, lower case, in ASCII.
+    pub domain: String,
+    /// Only these sender addresses; empty: all of the domain.
+    pub addresses: Vec<Mailbox>,
+    /// The target.
+    pub host: Arc<RelayHost>,
+}
+
+/// A relay host: `hosts/@name.ini` or a group with `relay = 1` (CONF-73 to CONF-78), and whatever
+/// else names one remote to deliver to.
 #[derive(Clone, Debug)]
 pub struct RelayHost {
+    pub kind: HostKind,
     /// Without `@`.
     pub name: String,
     pub file: String,
@@ -237,13 +270,18 @@ pub struct RelayHost {
     pub port: u16,
     /// `[dns]ip`; `None`: the user's authorised ones.
     pub ips: Option<Vec<IpAddr>>,
+    /// `ips` are to be used in their order (`a&b` of a route), else in rotation.
+    pub in_order: bool,
     pub login: Option<String>,
     pub password: Option<Secret>,
     pub overwrite: bool,
     pub authclear: bool,
     pub verify: bool,
-    /// Its patterns as a group of its own (ROUTE-4).
-    pub group: Arc<Group>,
+    /// Use of TLS; `None`: as `[routing]ssl` says.
+    pub ssl: Option<Ssl>,
+    /// Its patterns as a group of its own (ROUTE-4); `None`: it has no file, the group is that of
+    /// the recipient's domain.
+    pub group: Option<Arc<Group>>,
 }
 
 /// A destination group: `domains/@name.ini`; the catch-all has an empty name (FLOW-1).

@@ -71,17 +71,20 @@ pub fn group(name: &str) -> Group {
 
 pub fn host(name: &str) -> RelayHost {
     RelayHost {
+        kind: HostKind::File,
         name: name.to_owned(),
         file: format!("hosts/@{name}.ini"),
         host: format!("{name}.example.net"),
         port: 465,
         ips: None,
+        in_order: false,
         login: None,
         password: None,
         overwrite: false,
         authclear: false,
         verify: true,
-        group: Arc::new(group(name)),
+        ssl: None,
+        group: Some(Arc::new(group(name))),
     }
 }
 
@@ -104,6 +107,7 @@ pub fn account(name: &str) -> Account {
         message: MessageKeys::default(),
         routing: RoutingKeys::default(),
         routing_by_group: Vec::new(),
+        services: Vec::new(),
     }
 }
 
@@ -176,6 +180,7 @@ pub fn settled(recipient: &str, text: &str) -> Settled {
         refusal: None,
         group: None,
         route: None,
+        host: None,
         sender: ReversePath::Null,
         attempts: Vec::new(),
         duration: Duration::ZERO,

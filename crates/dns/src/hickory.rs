@@ -8,6 +8,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -287,19 +288,25 @@ struct Heard {
 /// # Errors
 /// What is wrong with it.
 pub fn check_trust_anchor(file: &Path) -> Result<(), String> {
-    let anchors = TrustAnchors::from_file(file).map_err(|e| format!("{}: {e}", file.display()))?;
-    match anchors.is_empty() {
-        true => Err(format!("{}: no DNSKEY record in it", file.display())),
-        false => Ok(()),
-    }
+    read_anchors(file).map(|_| ())
 }
 
 fn trust_anchors(settings: &Dns) -> Result<TrustAnchors, String> {
-    let Some(file) = &settings.trustanchor else {
-        return Ok(TrustAnchors::default());
-    };
-    check_trust_anchor(file)?;
-    TrustAnchors::from_file(file).map_err(|e| format!("{}: {e}", file.display()))
+    match &settings.trustanchor {
+        Some(file) => read_anchors(file),
+        None => Ok(TrustAnchors::default()),
+    }
+}
+
+fn read_anchors(file: &Path) -> Result<TrustAnchors, String> {
+    let says = |e: &dyn std::fmt::Display| format!("{}: {e}", file.display());
+    let text = std::fs::read_to_string(file).map_err(|e| says(&e))?;
+    let anchors = TrustAnchors::from_str(&text).map_err(|e| says(&e))?;
+    // Keys of other zones do not count here: hickory-resolver 0.26 does not begin at them.
+    match anchors.is_empty() {
+        true => Err(says(&"no DNSKEY record of the root in it")),
+        false => Ok(anchors),
+    }
 }
 
 /// Why hickory gave no records.
@@ -456,5 +463,26 @@ mod tests {
     fn names_are_full_so_that_no_search_list_applies() {
         assert!(full_name("relay").is_some_and(|name| name.is_fqdn()));
         assert!(full_name(".").is_none());
+    }
+
+    #[test]
+    fn conf_27_a_trust_anchor_is_a_file_of_dnskey_records_of_the_root() {
+        let folder = std::env::temp_dir().join(format!("galerne-anchors-{}", std::process::id()));
+        let key = "257 3 13 mdsswUyr3DPW132mOi8V9xESWE8jTo0dxCjjnopKl+GqJxpVXckHAeF+KkxLbxILfDLUT0rAK9iUzy1L53eKGQ==";
+        for (text, good) in [
+            (format!("; made by hand\n. IN DNSKEY {key}\n"), true),
+            (format!(". 3600 IN DNSKEY {key}\n"), true),
+            (format!("example.org. IN DNSKEY {key}\n"), false),
+            ("; DNSKEY\n".into(), false),
+            (String::new(), false),
+            ("example.org. IN DNSKEY 257 3 13 !\n".into(), false),
+            ("example.org. IN DS 1 13 2 00\n".into(), false),
+        ] {
+            std::fs::write(&folder, &text).expect("a file");
+            let checked = check_trust_anchor(&folder);
+            assert_eq!(checked.is_ok(), good, "{text}: {checked:?}");
+        }
+        std::fs::remove_file(&folder).expect("the file");
+        assert!(check_trust_anchor(&folder).is_err());
     }
 }

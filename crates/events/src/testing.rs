@@ -112,6 +112,7 @@ pub(crate) fn account() -> Account {
         message: Default::default(),
         routing: Default::default(),
         routing_by_group: Vec::new(),
+        services: Vec::new(),
     }
 }
 
@@ -254,6 +255,7 @@ pub(crate) fn settled(
         reply,
         refusal: None,
         group: Some(group("gmail")),
+        host: None,
         route: Some("MX of example.org".into()),
         sender: ReversePath::Mailbox(mailbox("verp@out.example")),
         attempts,

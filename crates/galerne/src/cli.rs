@@ -1,5 +1,7 @@
 //! The command line (IF-1, CONF-91): what can be called, and with what.
 
+mod routes;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,6 +9,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use galerne_config::{OPTIONS_FILE, parse_options};
+
+pub use routes::{RoutesAddArgs, RoutesCommand, RoutesTestArgs};
 
 use crate::out::print;
 use crate::{commands, run};
@@ -58,12 +62,18 @@ pub enum Command {
     /// Reply patterns
     #[command(subcommand)]
     Patterns(PatternsCommand),
+    /// Flow control: the pace of each address and sender towards each group
+    #[command(subcommand)]
+    Flow(FlowCommand),
     /// Say what would become of a plan of mail under this flow control; nothing is sent
     ///
     /// The plan is CSV with the columns day (1 is the first), group (@ for all others) and messages.
     /// Every address begins with warmup. Prints for each day what is sent, the set in force and the
     /// limit that was waited for longest, then the switches, and when each batch would be out.
     Simulate(SimulateArgs),
+    /// The route table: which mail goes where in place of the MX
+    #[command(subcommand, alias = "route")]
+    Routes(RoutesCommand),
     /// Accounts
     #[command(subcommand)]
     Users(UsersCommand),
@@ -219,6 +229,45 @@ pub struct PatternsTestArgs {
     pub json: bool,
 }
 
+#[derive(Debug, Subcommand)]
+pub enum FlowCommand {
+    /// One line for each address and sender that has sent: its set, since when, and how full it is
+    List(FlowListArgs),
+    /// Switch a set on demand; without --lock the automatic switches go on
+    Set(FlowSetArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct FlowListArgs {
+    /// Only this group, such as @gmail; @ is that of all other domains
+    #[arg(long)]
+    pub group: Option<String>,
+    /// One JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("who").required(true).args(["ip", "sender"])))]
+pub struct FlowSetArgs {
+    /// The group, such as @gmail; @ is that of all other domains
+    pub group: String,
+    /// defcon3, defcon2, defcon1, warmup, low, mid, high or full
+    pub set: String,
+    /// An address of [IP]
+    #[arg(long, value_name = "ADDRESS")]
+    pub ip: Option<std::net::IpAddr>,
+    /// A sender domain
+    #[arg(long, value_name = "DOMAIN")]
+    pub sender: Option<String>,
+    /// Wait for sleepttl of the set before the next message
+    #[arg(long)]
+    pub sleep: bool,
+    /// No automatic switch until it is set again without --lock
+    #[arg(long)]
+    pub lock: bool,
+}
+
 #[derive(Debug, Args)]
 pub struct SimulateArgs {
     /// The plan
@@ -277,7 +326,8 @@ impl Cli {
 
 /// The program.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse_from(std::env::args_os()).map(with_options_file) {
+    let given = routes::with_two_dashes(std::env::args_os());
+    let cli = match Cli::try_parse_from(given).map(with_options_file) {
         Ok(Ok(cli)) => cli,
         Ok(Err(code)) => return code,
         Err(error) => return usage(&error),
@@ -291,7 +341,10 @@ pub fn main() -> ExitCode {
         Command::Send(args) => commands::send(&root, &args),
         Command::Explain(args) => commands::explain(&root, &args),
         Command::Patterns(PatternsCommand::Test(args)) => commands::patterns_test(&root, &args),
+        Command::Flow(FlowCommand::List(args)) => commands::flow_list(&root, &args),
+        Command::Flow(FlowCommand::Set(args)) => commands::flow_set(&root, &args),
         Command::Simulate(args) => commands::simulate(&root, &args),
+        Command::Routes(command) => commands::routes(&root, command),
         Command::Users(UsersCommand::List { json }) => commands::users_list(&root, json),
         Command::Users(UsersCommand::Passwd { name }) => commands::users_passwd(&root, &name),
         Command::Keygen(args) => commands::keygen(&root, &args),

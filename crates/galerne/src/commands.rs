@@ -2,11 +2,13 @@
 
 mod answers;
 mod demo;
-mod doctor;
+pub(crate) mod doctor;
 mod explain;
+mod flow;
 mod keygen;
 mod passwd;
 mod picture;
+mod routes;
 mod setup;
 mod simulate;
 mod submit;
@@ -16,8 +18,10 @@ pub use answers::{patterns_test, users_list};
 pub use demo::demo;
 pub use doctor::doctor;
 pub use explain::explain;
+pub use flow::{flow_list, flow_set};
 pub use keygen::keygen;
 pub use passwd::users_passwd;
+pub use routes::routes;
 pub use setup::{check, init};
 pub use simulate::simulate;
 pub use submit::send;

@@ -27,10 +27,14 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
+use crate::flow::Switch;
 use crate::house::House;
+use crate::routes::Change;
 
 /// Longest request line.
 const LONGEST_LINE: u64 = 64 * 1024;
+/// Largest change of the route table.
+const LARGEST_CHANGE: u64 = 64 << 20;
 /// Time for a request to come.
 const REQUEST_TIME: Duration = Duration::from_secs(60);
 
@@ -47,6 +51,12 @@ pub enum Request {
     },
     /// What the accounts have used up of their limits (CONF-93); the answer is one line of JSON.
     Usage,
+    /// The states of flow control; the answer is one line of JSON.
+    Flow { group: Option<String> },
+    /// Switch a flow set (FLOW-49).
+    FlowSet(Switch),
+    /// Change the route table (ROUTE-22); the change follows the line as JSON.
+    Routes { length: u64 },
 }
 
 /// The server's answer: an SMTP reply, or what was wrong with the request.
@@ -122,17 +132,59 @@ pub fn connect(root: &Path) -> Result<Connected, String> {
 /// # Errors
 /// No server runs, or it does not answer, in words.
 pub fn ask(root: &Path, request: &Request) -> Result<Response, String> {
+    ask_with(root, request, b"")
+}
+
+/// As `ask`, with octets behind the line.
+fn ask_with(root: &Path, request: &Request, octets: &[u8]) -> Result<Response, String> {
     use std::io::{BufRead, BufReader, Write};
     let mut stream = connect(root)?;
     let failed = |error: io::Error| format!("control socket: {error}");
     let mut line = serde_json::to_vec(request).map_err(|e| e.to_string())?;
     line.push(b'\n');
+    line.extend_from_slice(octets);
     stream.write_all(&line).map_err(failed)?;
     let mut answer = String::new();
     BufReader::new(&stream)
         .read_line(&mut answer)
         .map_err(failed)?;
     serde_json::from_str(&answer).map_err(|e| format!("the server's answer is not understood: {e}"))
+}
+
+/// Whether a server can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    Runs,
+    Absent,
+}
+
+/// Whether a server runs on this root.
+///
+/// # Errors
+/// One may run, but it is not ours to talk to.
+pub fn presence(root: &Path) -> Result<Presence, String> {
+    match reach(&path(root)) {
+        Ok(_) => Ok(Presence::Runs),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(Presence::Absent),
+            _ => connect(root).map(|_| Presence::Runs),
+        },
+    }
+}
+
+/// Has the running server change its route table; gives the ids that were added or removed.
+///
+/// # Errors
+/// It refuses, or does not answer, in words.
+pub fn change_routes(root: &Path, change: &Change) -> Result<Vec<u64>, String> {
+    let octets = serde_json::to_vec(change).map_err(|e| e.to_string())?;
+    let length = octets.len() as u64;
+    let response = ask_with(root, &Request::Routes { length }, &octets)?;
+    let text = response.lines.join(" ");
+    if response.code != 250 {
+        return Err(text);
+    }
+    serde_json::from_str(&text).map_err(|e| format!("the server's answer is not understood: {e}"))
 }
 
 /// An error if another server already works on this root.
@@ -210,7 +262,7 @@ async fn accept(listener: UnixListener, house: Arc<House>, mut stop: watch::Rece
     while requests.join_next().await.is_some() {}
 }
 
-async fn answer(house: &House, stream: UnixStream) -> io::Result<()> {
+async fn answer(house: &Arc<House>, stream: UnixStream) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut line = Vec::new();
     let mut bounded = (&mut stream).take(LONGEST_LINE);
@@ -242,6 +294,30 @@ async fn answer(house: &House, stream: UnixStream) -> io::Result<()> {
             code: 250,
             lines: vec![usage(house)],
         },
+        Ok(Request::Flow { group }) => Response {
+            code: 250,
+            lines: vec![house.flow().document(group.as_deref())],
+        },
+        Ok(Request::FlowSet(switch)) => match house.flow().switch(&house.snapshot(), &switch) {
+            Ok(text) => Response {
+                code: 250,
+                lines: vec![text],
+            },
+            Err(text) => Response {
+                code: 501,
+                lines: vec![text],
+            },
+        },
+        Ok(Request::Routes { length }) if length > LARGEST_CHANGE => Response {
+            code: 552,
+            lines: vec![format!("{length} octets are too many routes at once")],
+        },
+        Ok(Request::Routes { length }) => {
+            let mut octets = Vec::new();
+            let mut change = (&mut stream).take(length);
+            timeout(REQUEST_TIME, change.read_to_end(&mut octets)).await??;
+            routes(house, octets).await
+        }
         Err(error) => Response {
             code: 500,
             lines: vec![format!("5.5.2 request not understood: {error}")],
@@ -250,6 +326,26 @@ async fn answer(house: &House, stream: UnixStream) -> io::Result<()> {
     let mut text = serde_json::to_vec(&response)?;
     text.push(b'\n');
     stream.write_all(&text).await
+}
+
+/// Changes the route table; the answer is the list of ids, or why not.
+async fn routes(house: &Arc<House>, octets: Vec<u8>) -> Response {
+    let house = house.clone();
+    let work = tokio::task::spawn_blocking(move || {
+        let change = serde_json::from_slice(&octets).map_err(|e| e.to_string())?;
+        let ids = house.change_routes(change)?;
+        serde_json::to_string(&ids).map_err(|e| e.to_string())
+    });
+    match work.await.unwrap_or_else(|e| Err(e.to_string())) {
+        Ok(ids) => Response {
+            code: 250,
+            lines: vec![ids],
+        },
+        Err(why) => Response {
+            code: 550,
+            lines: vec![why],
+        },
+    }
 }
 
 /// Recipients of the last hour and day by account.

@@ -1,34 +1,249 @@
-//! What flow control needs of the running program: its clock ticks, and its switches are told
-//! (FLOW-36, FLOW-41).
+//! What flow control needs of the running program: its clock ticks, its states are on disk within
+//! a second (CONF-36, FLOW-28), and its switches are told (FLOW-36, FLOW-41).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use galerne_core::flow::desk::Switched;
+use galerne_core::flow::configured::groups;
+use galerne_core::flow::desk::{Demand, Key, Row, Saved, Switched};
 use galerne_core::flow::state::Cause;
-use galerne_core::ports::{EventSink, Module};
+use galerne_core::flow::{Moment, Set};
+use galerne_core::ports::{EventSink, FlowEntry, FlowKey, Module, StateStore};
+use galerne_core::settings::Settings;
 use galerne_outbound::pace::Pace;
+use serde::{Deserialize, Serialize};
 
 /// How often changes are looked for.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(500);
 /// After so many looks all rules are evaluated.
-const LOOKS_PER_TICK: u32 = 20;
+const LOOKS_PER_TICK: u32 = 40;
 
-/// Keeps flow control going, until the program ends.
-pub async fn keep(pace: Arc<Pace>, events: Arc<dyn EventSink>) {
-    let mut looks = tokio::time::interval(LOOK);
-    let mut number = 0u32;
-    loop {
-        looks.tick().await;
-        number = number.wrapping_add(1);
-        if number % LOOKS_PER_TICK == 0 {
-            pace.tick();
+/// Flow control with the states that were stored.
+///
+/// # Errors
+/// The store cannot be read, in words.
+pub fn open(
+    settings: &Settings,
+    store: &dyn StateStore,
+    events: &dyn EventSink,
+) -> Result<Arc<Pace>, String> {
+    let stored = store.load_flow().map_err(|e| format!("flow states: {e}"))?;
+    let saved = stored.into_iter().map(|(key, value)| Saved {
+        group: key.group,
+        control: key.kind,
+        key: key.key,
+        state: String::from_utf8_lossy(&value).into_owned(),
+    });
+    let (pace, faults) = Pace::new(groups(settings), saved.collect());
+    for fault in faults {
+        let text = format!("warning: a flow state cannot be read and begins anew: {fault}");
+        events.note(Module::Galerne, &text);
+    }
+    Ok(pace)
+}
+
+/// Flow control of the running program.
+pub struct Flow {
+    pace: Arc<Pace>,
+    store: Arc<dyn StateStore>,
+    events: Arc<dyn EventSink>,
+}
+
+impl Flow {
+    /// For this pace, kept in that store.
+    pub fn new(
+        pace: Arc<Pace>,
+        store: Arc<dyn StateStore>,
+        events: Arc<dyn EventSink>,
+    ) -> Arc<Self> {
+        Arc::new(Flow {
+            pace,
+            store,
+            events,
+        })
+    }
+
+    /// The desk with its line.
+    pub fn pace(&self) -> &Arc<Pace> {
+        &self.pace
+    }
+
+    /// Keeps flow control going, until the program ends.
+    pub async fn keep(self: Arc<Self>) {
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut number = 0u32;
+        loop {
+            looks.tick().await;
+            number = number.wrapping_add(1);
+            if number % LOOKS_PER_TICK == 0 {
+                self.pace.tick();
+            }
+            let flow = self.clone();
+            if tokio::task::spawn_blocking(move || flow.save())
+                .await
+                .is_err()
+            {
+                return;
+            }
         }
-        let (_, switches) = pace.take_changed();
-        for switch in switches {
-            let text = shown(&switch);
+    }
+
+    /// The states of a group, or of all, as JSON: an array.
+    pub fn document(&self, group: Option<&str>) -> String {
+        let now = self.pace.now();
+        let rows = self.pace.rows(group);
+        let rows: Vec<FlowState> = rows.iter().map(|row| FlowState::of(row, now)).collect();
+        serde_json::to_string(&rows).unwrap_or_else(|_| "[]".to_owned())
+    }
+
+    /// Switches on demand (FLOW-49, FLOW-50), on disk when it returns.
+    ///
+    /// # Errors
+    /// Group, set, address or sender do not exist, in words.
+    pub fn switch(&self, settings: &Settings, switch: &Switch) -> Result<String, String> {
+        let group = switch.group.trim_start_matches('@');
+        let is_host = settings.hosts.iter().any(|host| host.name == group);
+        let is_group = group.is_empty() || settings.groups.iter().any(|g| g.name == group);
+        // A relay host is counted under its name with the @.
+        let name = match (is_group, is_host) {
+            (true, _) => group.to_owned(),
+            (false, true) => format!("@{group}"),
+            (false, false) => return Err(format!("there is no group or relay host @{group}")),
+        };
+        let set = Set::parse(&switch.set)
+            .ok_or_else(|| format!("there is no flow set {}", switch.set))?;
+        let sender;
+        let key = match (switch.ip, &switch.sender) {
+            (Some(ip), None) if settings.outbounds.iter().any(|o| o.address == ip) => Key::Ip(ip),
+            (Some(ip), None) => return Err(format!("{ip} is not in [IP]")),
+            (None, Some(domain)) => {
+                sender = domain.to_lowercase();
+                Key::Sender(&sender)
+            }
+            _ => return Err("expected an IP or a sender".to_owned()),
+        };
+        self.pace.demand(&Demand {
+            group: &name,
+            key,
+            set,
+            sleep: switch.sleep,
+            lock: switch.lock,
+        });
+        self.save();
+        let lock = if switch.lock { ", locked" } else { "" };
+        Ok(format!(
+            "@{group} {} {}: {}{lock}",
+            key.control().word(),
+            key.text(),
+            set.word()
+        ))
+    }
+
+    /// Stores what changed and tells the switches. Blocks.
+    pub fn save(&self) {
+        let (changed, switches) = self.pace.take_changed();
+        for switch in &switches {
+            let text = shown(switch);
             tracing::info!("{text}");
-            events.note(Module::RfMta, &text);
+            self.events.note(Module::RfMta, &text);
+        }
+        if changed.is_empty() {
+            return;
+        }
+        let batch: Vec<FlowEntry> = changed.iter().map(entry).collect();
+        if let Err(error) = self.store.put_flow(&batch) {
+            // The counters go on in memory, and what is stored next is newer.
+            tracing::error!("flow states cannot be stored: {error}");
+            self.pace.keep_changed(&changed);
+        }
+    }
+}
+
+fn entry(saved: &Saved) -> FlowEntry {
+    FlowEntry {
+        key: FlowKey {
+            group: saved.group.clone(),
+            kind: saved.control.clone(),
+            key: saved.key.clone(),
+        },
+        value: Some(saved.state.clone().into_bytes()),
+    }
+}
+
+/// A switch on demand.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Switch {
+    /// With or without `@`.
+    pub group: String,
+    pub ip: Option<IpAddr>,
+    pub sender: Option<String>,
+    pub set: String,
+    /// Apply `sleepttl`.
+    pub sleep: bool,
+    /// No automatic switch until it is switched again without.
+    pub lock: bool,
+}
+
+/// One state, as `flow list --json` gives it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FlowState {
+    /// With `@`.
+    pub group: String,
+    /// `ipflow` or `sdflow`.
+    pub control: String,
+    pub key: String,
+    pub set: String,
+    /// When the set was entered, UTC.
+    pub since: String,
+    /// Seconds it still sleeps.
+    pub sleep: u64,
+    pub locked: bool,
+    pub low: Option<Fill>,
+    pub high: Option<Fill>,
+    /// Sessions open now, and most; 0: no limit.
+    pub sessions: u32,
+    pub threadmax: u32,
+    pub chainmax: u32,
+    /// Seconds.
+    pub waittime: u64,
+}
+
+/// How full a window is.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Fill {
+    pub sent: u64,
+    pub max: u64,
+    /// Length of the window in seconds.
+    pub seconds: u64,
+}
+
+impl FlowState {
+    fn of(row: &Row, now: Moment) -> Self {
+        let fill = |(sent, max): (u64, u64), seconds: Duration| {
+            (max > 0).then_some(Fill {
+                sent,
+                max,
+                seconds: seconds.as_secs(),
+            })
+        };
+        let since = i64::try_from(row.entered.0).unwrap_or(i64::MAX);
+        let since = jiff::Timestamp::from_millisecond(since).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        FlowState {
+            group: format!("@{}", row.group.trim_start_matches('@')),
+            control: row.control.word().to_owned(),
+            key: row.key.clone(),
+            set: row.set.word().to_owned(),
+            since: format!("{since:.0}"),
+            sleep: row.sleeps_until.since(now).as_secs(),
+            locked: row.is_locked,
+            low: fill(row.low, row.params.low.ttl),
+            high: fill(row.high, row.params.high.ttl),
+            sessions: row.sessions,
+            threadmax: row.params.threadmax,
+            chainmax: row.params.chainmax,
+            waittime: row.params.waittime.as_secs(),
         }
     }
 }
@@ -44,7 +259,7 @@ fn shown(switch: &Switched) -> String {
     };
     format!(
         "flow @{} {} {}: {} to {}, {cause}",
-        switch.group,
+        switch.group.trim_start_matches('@'),
         switch.control.word(),
         switch.key,
         switch.change.from.word(),

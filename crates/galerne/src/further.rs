@@ -12,6 +12,7 @@ use galerne_dns::check_trust_anchor;
 use galerne_inbound::certificates;
 use galerne_outbound::ClientTls;
 
+use crate::commands::doctor::certificates::out_of_time;
 use crate::privileges;
 
 /// The findings for settings read from `root`.
@@ -23,6 +24,10 @@ pub fn findings(root: &Path, settings: &Settings) -> Vec<Finding> {
             finding(&file, 1, Level::Error, "-", "-", text)
         })),
         Err(why) => findings.push(finding("certs/.def.pem", 1, Level::Error, "-", "-", why)),
+    }
+    for (file, why) in out_of_time(&root.join("certs")) {
+        let text = format!("{why}; clients that verify it turn away");
+        findings.push(finding(&file, 1, Level::Warning, "-", "-", text));
     }
     if let Some(file) = &settings.rfmta.cafile
         && let Err(why) = ClientTls::new(Some(file))

@@ -9,17 +9,18 @@ use std::time::Duration;
 
 use galerne_config::{Finding, Level, LoadOptions, Loaded};
 use galerne_core::flow::configured::groups;
-use galerne_core::ports::{EventSink, Module};
+use galerne_core::ports::{EventSink, Module, StateStore};
 use galerne_core::settings::Settings;
 use galerne_core::snapshot::Snapshot;
 use galerne_dns::{HickoryResolver, Resolver};
 use galerne_events::{Logs, Options as LogOptions, Tee};
 use galerne_inbound::{Inbound, InboundWorld, Quotas, Reception, View, certificates};
-use galerne_outbound::pace::Pace;
 use galerne_outbound::{ClientTls, Delivery, Edge, TcpDial, World};
 use galerne_store::{GroupFiles, ListStore, PolicyStore};
 
+use crate::flow::Flow;
 use crate::further;
+use crate::routes::{Change, Routes};
 use crate::sockets::{Listening, is_on_host};
 
 /// Where it is kept what accounts have used up of their limits.
@@ -61,7 +62,9 @@ pub struct House {
     events: Arc<dyn EventSink>,
     logs: Arc<Logs>,
     lists: Arc<ListStore>,
+    flow: Arc<Flow>,
     book: Arc<GroupFiles>,
+    routes: Routes,
     /// What was found at start (CONF-8).
     pub found: Vec<String>,
 }
@@ -101,12 +104,12 @@ impl House {
             all.extend(options.listeners.iter().cloned());
             Arc::new(Tee(all))
         };
-        let (pace, faults) = Pace::new(groups(&settings), Vec::new());
-        for fault in faults {
-            events.note(Module::Galerne, &format!("flow state not read: {fault}"));
-        }
+        let state: Arc<dyn StateStore> = Arc::new(crate::routes::open(root)?);
+        let routes = Routes::new(state.clone(), &settings)?;
+        let pace = crate::flow::open(&settings, &*state, &*events)?;
         let world = World {
             pace: pace.clone(),
+            routes: routes.live(),
             dial: Box::new(TcpDial),
             lists: lists.clone(),
             book: book.clone(),
@@ -119,7 +122,8 @@ impl House {
                 .map_err(|e| says("system/verp.key", &e))?,
         };
         let delivery = Delivery::new(world, edge(&settings, &options)?);
-        tokio::spawn(crate::flow::keep(pace, events.clone()));
+        let flow = Flow::new(pace, state, events.clone());
+        tokio::spawn(flow.clone().keep());
         let idle = delivery.clone();
         tokio::spawn(delivery.pool().sweep(move || idle.edge().idle));
         let (view, mut found) = view(root, &snapshot)?;
@@ -155,6 +159,8 @@ impl House {
             logs,
             lists,
             book,
+            routes,
+            flow,
             found,
         })
     }
@@ -172,6 +178,11 @@ impl House {
         self.inbound.reception()
     }
 
+    /// Flow control.
+    pub fn flow(&self) -> Arc<Flow> {
+        self.flow.clone()
+    }
+
     /// The lists, for decisions at RCPT.
     pub fn lists(&self) -> Arc<ListStore> {
         self.lists.clone()
@@ -180,6 +191,17 @@ impl House {
     /// What accounts have used up of their limits.
     pub fn quotas(&self) -> Arc<Quotas> {
         self.inbound.quotas()
+    }
+
+    /// Changes the route table; it holds from the next message on (ROUTE-22). Waits for the disk:
+    /// not for an async thread.
+    ///
+    /// # Errors
+    /// Why it cannot be changed so.
+    pub fn change_routes(&self, change: Change) -> Result<Vec<u64>, String> {
+        let ids = self.routes.change(&self.snapshot(), change)?;
+        self.note(&format!("route table changed: {ids:?}"));
+        Ok(ids)
     }
 
     /// Keeps on disk, minute by minute, what accounts have used up (CONF-93).
@@ -249,6 +271,10 @@ impl House {
                 "-",
                 format!("domains/: {error}; the old aliases stay"),
             ));
+        }
+        if let Err(error) = self.routes.renew(&settings) {
+            let text = format!("{error}; the old routes stay");
+            findings.push(self.finding(Level::Warning, "-", "-", text));
         }
         self.delivery.renew(edge);
         self.delivery.pace().configure(groups(&snapshot));
@@ -320,6 +346,8 @@ impl House {
     pub async fn close(&self) {
         let _ = tokio::time::timeout(Duration::from_secs(2), self.delivery.pool().close()).await;
         self.save_quotas();
+        let flow = self.flow.clone();
+        let _ = tokio::task::spawn_blocking(move || flow.save()).await;
         let (logs, lists, book) = (self.logs.clone(), self.lists.clone(), self.book.clone());
         let flushed = tokio::task::spawn_blocking(move || {
             lists.flush();

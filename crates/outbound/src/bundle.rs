@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use galerne_core::answer::{Ending, Manner, conclude};
+use galerne_core::answer::{Ending, Manner, conclude, for_now};
 use galerne_core::chase::{Chase, Next, Verdict, judge_all};
 use galerne_core::flow::configured::{group_of, sender_of};
 use galerne_core::model::{
@@ -15,7 +15,7 @@ use galerne_core::mx::MxRefusal;
 use galerne_core::plan::patience;
 use galerne_core::ports::Module;
 use galerne_core::refusal::{Code, Refusal};
-use galerne_core::settings::OutboundIp;
+use galerne_core::settings::{HostKind, OutboundIp, RelayHost};
 use galerne_core::tls_policy::sts::Mode;
 use galerne_dns::LookupFailure;
 use galerne_smtp::client::{LocalRefusal, RemoteAnswer, is_safe};
@@ -271,7 +271,10 @@ impl<'a> Run<'a> {
     /// What flow control is asked for; `None`: nothing limits this plan (FLOW-4).
     fn wish(&self, plan: &Plan, outbounds: &[Arc<OutboundIp>]) -> Option<Wish> {
         if let NextHop::Host(host) = &plan.route.next_hop
-            && host.group.flow.is_empty()
+            && host
+                .group
+                .as_ref()
+                .is_some_and(|group| group.flow.is_empty())
         {
             return None;
         }
@@ -626,8 +629,14 @@ impl<'a> Run<'a> {
 
     /// Hops, pairs or time are used up: the last attempt speaks (RELAY-65).
     fn exhausted(&mut self, plan: &Plan) {
+        let table = |host: &Arc<RelayHost>| host.kind == HostKind::Table;
+        let by_table = plan.route.next_hop.host().is_some_and(table);
         for place in self.waiting() {
             self.end_one(place, plan, None);
+            let end = self.journeys.get_mut(place).and_then(|j| j.end.as_mut());
+            if let Some(end) = end.filter(|_| by_table) {
+                for_now(end);
+            }
         }
     }
 
@@ -686,6 +695,7 @@ impl<'a> Run<'a> {
             refusal: conclusion.refusal,
             group: Some(plan.group.clone()),
             route: Some(plan.route.rule.clone()),
+            host: plan.route.next_hop.host().cloned(),
             sender: journey.sender.clone(),
             attempts: std::mem::take(&mut journey.attempts),
             duration,

@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use galerne_core::bundle::{self, Planned};
 use galerne_core::model::{Answer, Settled, Submission};
 use galerne_core::ports::{BoxFuture, DeliverNow, EventSink, GroupBook, Lists};
+use galerne_core::routes::{self, Draw};
 use galerne_dns::Resolver;
 use galerne_store::PolicyStore;
 use tokio::sync::Semaphore;
@@ -50,6 +51,8 @@ pub struct World {
     pub policies: Arc<PolicyStore>,
     /// Flow control.
     pub pace: Arc<Pace>,
+    /// The route table.
+    pub routes: Arc<routes::Live>,
     /// Secret of the tags in generated return addresses (RET-13).
     pub verp_secret: Vec<u8>,
 }
@@ -63,6 +66,7 @@ pub struct Delivery {
     pub(crate) verp_secret: Vec<u8>,
     pub(crate) timed_out: Addresses,
     pub(crate) policies: Arc<Policies>,
+    pub(crate) routes: Arc<routes::Live>,
     pub(crate) slots: Slots,
     give_up: Cancel,
     edge: RwLock<Edge>,
@@ -101,6 +105,7 @@ impl Delivery {
             verp_secret: world.verp_secret,
             timed_out: Addresses::timed_out(),
             policies,
+            routes: world.routes,
             slots: Slots::new(edge.slots),
             edge: RwLock::new(edge),
             rotation: AtomicUsize::new(0),
@@ -235,13 +240,14 @@ impl Delivery {
             .iter()
             .map(|r| r.mailbox.ascii_domain().into_owned())
             .collect();
+        let routes = Draw::new(self.routes.now());
         let mut different: Vec<&str> = domains.iter().map(String::as_str).collect();
         different.sort_unstable();
         different.dedup();
         let found = join_all(
             different
                 .iter()
-                .map(|domain| prepare(self, submission, domain)),
+                .map(|domain| prepare(self, submission, &routes, domain)),
         )
         .await;
         let found: Vec<_> = found

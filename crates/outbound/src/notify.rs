@@ -219,6 +219,8 @@ fn time_left(original: &Submission) -> Duration {
     let nobody = Directive::default();
     let asked = Asked {
         account: None,
+        login: None,
+        routes: None,
         directive: &nobody,
         sender: &ReversePath::Null,
         header_from: None,

@@ -380,6 +380,11 @@ impl Pace {
         (inner.desk.take_changed(), inner.desk.take_switches())
     }
 
+    /// These could not be stored.
+    pub fn keep_changed(&self, saved: &[Saved]) {
+        self.lock().desk.keep_changed(saved);
+    }
+
     /// All states of a group, or of all.
     pub fn rows(&self, group: Option<&str>) -> Vec<Row> {
         self.lock().desk.rows(self.now(), group)

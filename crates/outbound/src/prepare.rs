@@ -8,6 +8,7 @@ use std::time::Duration;
 use galerne_core::model::{NextHop, Plan, Remote, Submission};
 use galerne_core::plan::{self, Asked};
 use galerne_core::refusal::Refusal;
+use galerne_core::routes::Draw;
 use galerne_core::settings::{Group, RelayHost, Ssl};
 use galerne_core::tls_policy::sts::Policy;
 use galerne_dns::{
@@ -62,10 +63,14 @@ impl Asking {
     }
 }
 
-/// What the plans of a submission depend on.
-pub fn asked(submission: &Submission) -> Asked<'_> {
+/// What the plans of a submission depend on; `routes`: the route table, where it matters.
+pub fn asked<'a>(submission: &'a Submission, routes: Option<&'a Draw>) -> Asked<'a> {
+    let client = &submission.client;
     Asked {
-        account: submission.client.account.as_deref(),
+        account: client.account.as_deref(),
+        // What we make ourselves counts as unauthenticated (ROUTE-60).
+        login: client.login.as_deref().filter(|_| !submission.is_dsn),
+        routes,
         directive: &submission.directive,
         sender: &submission.sender.path,
         header_from: submission.header_from.as_ref(),
@@ -76,18 +81,19 @@ pub fn asked(submission: &Submission) -> Asked<'_> {
 pub async fn prepare(
     delivery: &Delivery,
     submission: &Submission,
+    routes: &Draw,
     domain: &str,
 ) -> Result<Prepared, Unprepared> {
     let refused = |refusal, group| Unprepared::Refused { refusal, group };
     let settings = &submission.settings;
-    let asked = asked(submission);
+    let asked = asked(submission, Some(routes));
     if let Some(group) = settings.groups.relay_group(domain) {
         let group = group.clone();
         let plans =
             plan::plans(settings, &asked, &group, domain).map_err(|r| refused(r, Some(group)))?;
         return Ok(prepared(plans, None, None));
     }
-    if !plan::needs_group(asked.account, asked.directive) {
+    if !plan::needs_group(settings, &asked) {
         let group = settings.catch_all.clone();
         let plans = plan::plans(settings, &asked, &group, domain).map_err(|r| refused(r, None))?;
         return Ok(prepared(plans, None, None));

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use galerne_core::answer::{Ending, Manner, combine, conclude, without_dsn};
-use galerne_core::model::{Answer, Attempt, Class, Outcome, Settled, Submission};
+use galerne_core::model::{Answer, Attempt, Class, Outcome, Qualification, Settled, Submission};
 use galerne_core::plan;
 use galerne_core::ports::{ListEntry, UnknownError};
 use galerne_core::refusal::Refusal;
-use galerne_core::settings::Group;
+use galerne_core::settings::{Group, HostKind};
 use galerne_smtp::Reply;
 
 use crate::delivery::Delivery;
@@ -58,7 +58,7 @@ fn enrich_list(delivery: &Delivery, end: &Settled) {
     else {
         return;
     };
-    if qualification.class == Class::Hard {
+    if qualification.class == Class::Hard && tells_of_recipient(end, qualification) {
         let reason = end.reply.to_log();
         let entry = ListEntry {
             email: end.recipient.as_str().to_owned(),
@@ -66,6 +66,19 @@ fn enrich_list(delivery: &Delivery, end: &Settled) {
             reason,
         };
         delivery.lists.add(HARD_LIST, entry);
+    }
+}
+
+/// What one's own relay refuses is policy, unless its own file says otherwise (ROUTE-58).
+fn tells_of_recipient(end: &Settled, qualification: &Qualification) -> bool {
+    match end.host.as_deref() {
+        Some(host) if host.kind == HostKind::Service => {
+            host.group.as_deref().is_some_and(|group| {
+                let line = qualification.source.strip_prefix(&group.file);
+                line.is_some_and(|line| line.starts_with(':'))
+            })
+        }
+        _ => true,
     }
 }
 
@@ -151,7 +164,11 @@ fn end(
         blocktemp: settings.rfrelay.blocktemp,
         permcode: settings.rfrelay.permcode,
     };
-    let conclusion = conclude(ending, manner, plan::timeout(settings, &asked(submission)));
+    let conclusion = conclude(
+        ending,
+        manner,
+        plan::timeout(settings, &asked(submission, None)),
+    );
     let recipient = match submission
         .recipients
         .get(index)
@@ -167,6 +184,7 @@ fn end(
         refusal: conclusion.refusal,
         group,
         route: None,
+        host: None,
         sender: submission.sender.path.clone(),
         attempts: Vec::new(),
         duration: elapsed(submission),

@@ -179,7 +179,9 @@ fn failure(error: &rustls::Error) -> Failure {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             Failure::CertificateHostMismatch
         }
-        CertificateError::UnknownIssuer => Failure::CertificateNotTrusted,
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            Failure::CertificateNotTrusted
+        }
         _ => Failure::ValidationFailure,
     }
 }

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::canon::{BodyHasher, relaxed_field};
 use crate::dkim::SIGNED;
-use crate::field::{Field, fields};
+use crate::field::{Field, Instances, fields};
 use crate::key::{Algorithm, KeyError, SigningKey};
 use crate::tags::{Tags, is_white};
 use crate::verify::{BASE64, Failed, Txt, check, forms, header_octets};
@@ -344,25 +344,17 @@ pub fn seal(
     );
     let names = sealing.names.map_or_else(|| names(&fields), str::to_owned);
     let bh = STANDARD.encode(body_hash);
+    // dkimpy looks for i= behind a blank, and breaks off where a tab stands there.
     let message = |b: &str| {
         format!(
-            "ARC-Message-Signature: a=rsa-sha256;\r\n\tb={b};\r\n\tbh={bh}; c=relaxed/relaxed;\r\n\td={domain};\r\n\th={names};\r\n\ti={number}; s={selector}; t={time}\r\n"
+            "ARC-Message-Signature: a=rsa-sha256;\r\n\tb={b};\r\n\tbh={bh}; c=relaxed/relaxed;\r\n\td={domain};\r\n\th={names};\r\n i={number}; s={selector}; t={time}\r\n"
         )
     };
     let unsigned = message("");
     let mut octets = Vec::new();
-    let mut taken = vec![false; fields.len()];
+    let mut instances = Instances::new(fields.iter().copied());
     for name in names.split(':') {
-        let name = name.trim_matches(is_white);
-        let found = fields
-            .iter()
-            .enumerate()
-            .rev()
-            .find(|(place, field)| taken.get(*place) == Some(&false) && field.is(name));
-        if let Some((place, field)) = found {
-            if let Some(mark) = taken.get_mut(place) {
-                *mark = true;
-            }
+        if let Some(field) = instances.take(name.trim_matches(is_white)) {
             relaxed_field(field.raw, &mut octets);
         }
     }

@@ -68,7 +68,8 @@ pub fn sign(
     let mut out = Vec::new();
     for signature in signatures {
         let field = field(signature, &names, body_hash, time);
-        let mut octets = canonical.clone();
+        let mut octets = Vec::with_capacity(canonical.len() + field.len() + 2);
+        octets.extend_from_slice(&canonical);
         relaxed_field(&field, &mut octets);
         // The signature's own field comes last and without its line end.
         octets.truncate(octets.len().saturating_sub(2));

@@ -1,5 +1,7 @@
 //! The fields of a header, as octets.
 
+use std::collections::HashMap;
+
 /// One header field with its line end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field<'a> {
@@ -15,6 +17,28 @@ impl Field<'_> {
     /// Whether it bears that name, whatever the case.
     pub fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name.as_bytes())
+    }
+}
+
+/// The fields of a header by their names, to be taken as `h=` names them: each time the last
+/// instance that is not taken yet (RFC 6376 §5.4.2). Linear, whatever the header and the list.
+pub struct Instances<'a>(HashMap<Vec<u8>, Vec<Field<'a>>>);
+
+impl<'a> Instances<'a> {
+    /// All of these fields.
+    pub fn new(fields: impl IntoIterator<Item = Field<'a>>) -> Self {
+        let mut instances: HashMap<Vec<u8>, Vec<Field<'a>>> = HashMap::new();
+        for field in fields {
+            let name = field.name.to_ascii_lowercase();
+            instances.entry(name).or_default().push(field);
+        }
+        Instances(instances)
+    }
+
+    /// The next instance of that name, whatever the case.
+    pub fn take(&mut self, name: &str) -> Option<Field<'a>> {
+        let name = name.to_ascii_lowercase();
+        self.0.get_mut(name.as_bytes())?.pop()
     }
 }
 
@@ -66,6 +90,16 @@ pub fn split(message: &[u8]) -> (&[u8], &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn instances_are_taken_from_the_last_and_once() {
+        let header = b"A: 1\r\nb: 2\r\na : 3\r\n";
+        let mut instances = Instances::new(fields(header));
+        let mut next = |name: &str| instances.take(name).map(|field| field.body);
+        assert_eq!(next("a"), Some(&b" 3\r\n"[..]));
+        assert_eq!(next("A"), Some(&b" 1\r\n"[..]));
+        assert_eq!((next("a"), next("c")), (None, None));
+    }
 
     #[test]
     fn fields_keep_their_octets() {

@@ -40,11 +40,11 @@ impl Algorithm {
 pub enum KeyError {
     #[error("not a private key in PEM form")]
     NoPem,
-    #[error("a key for elliptic curves; expected RSA or Ed25519")]
+    #[error("a key of another kind; expected RSA or Ed25519")]
     Unsupported,
-    #[error(
-        "the key is damaged or encrypted with a password; expected an RSA or Ed25519 key in clear"
-    )]
+    #[error("the key is encrypted with a password; expected one in clear")]
+    Encrypted,
+    #[error("the key is damaged; expected an RSA or Ed25519 key")]
     Damaged,
     #[error("RSA key of {0} bits; expected 1024 to 4096")]
     Length(u32),
@@ -82,6 +82,10 @@ impl SigningKey {
     /// # Errors
     /// What is wrong with it.
     pub fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
+        // Both forms of OpenSSL say so in clear.
+        if memchr::memmem::find(pem, b"ENCRYPTED").is_some() {
+            return Err(KeyError::Encrypted);
+        }
         match PrivateKeyDer::from_pem_slice(pem) {
             Ok(PrivateKeyDer::Pkcs1(der)) => Self::rsa(der.secret_pkcs1_der(), Form::Pkcs1),
             Ok(PrivateKeyDer::Pkcs8(der)) => {
@@ -91,6 +95,7 @@ impl SigningKey {
                         kind: Kind::Ed25519(pair),
                         bits: 256,
                     }),
+                    Err(_) if is_other_kind(der) => Err(KeyError::Unsupported),
                     Err(_) => Self::rsa(der, Form::Pkcs8),
                 }
             }
@@ -184,6 +189,14 @@ impl SigningKey {
     }
 }
 
+/// Whether a PKCS#8 key says that it is for something else than RSA or Ed25519.
+fn is_other_kind(der: &[u8]) -> bool {
+    const ED25519: rsa::pkcs8::ObjectIdentifier =
+        rsa::pkcs8::ObjectIdentifier::new_unwrap("1.3.101.112");
+    rsa::pkcs8::PrivateKeyInfo::try_from(der)
+        .is_ok_and(|key| ![rsa::pkcs1::ALGORITHM_OID, ED25519].contains(&key.algorithm.oid))
+}
+
 fn spki(pair: &RsaKeyPair) -> Vec<u8> {
     let der = pair.public_key().as_der();
     der.map_or_else(
@@ -261,6 +274,19 @@ mod tests {
         assert_eq!(error(b"nonsense"), KeyError::NoPem);
         let curve = openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout"]);
         assert_eq!(error(&curve), KeyError::Unsupported);
+        let curve = openssl(&["genpkey", "-algorithm", "X25519"]);
+        assert_eq!(error(&curve), KeyError::Unsupported);
+        let secret = openssl(&[
+            "genpkey",
+            "-algorithm",
+            "ED25519",
+            "-aes128",
+            "-pass",
+            "pass:secret",
+        ]);
+        assert_eq!(error(&secret), KeyError::Encrypted);
+        let old = b"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n";
+        assert_eq!(error(old), KeyError::Encrypted);
         let damaged = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
         assert_eq!(error(damaged.as_bytes()), KeyError::Damaged);
     }

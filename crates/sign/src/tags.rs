@@ -1,11 +1,14 @@
 //! Lists of tags: `v=1; a=rsa-sha256` (RFC 6376 §3.2).
 
+/// Most tags of one list. The standards know fewer than twenty.
+const MOST_TAGS: usize = 64;
+
 /// A list of tags as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tags<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> Tags<'a> {
-    /// Reads a list. `None`: it is none, or a tag stands twice.
+    /// Reads a list. `None`: it is none, a tag stands twice, or there are more than 64.
     pub fn parse(text: &'a str) -> Option<Self> {
         let mut tags: Vec<(&str, &str)> = Vec::new();
         let mut parts = text.split(';').peekable();
@@ -17,6 +20,9 @@ impl<'a> Tags<'a> {
                     return None;
                 }
                 break;
+            }
+            if tags.len() == MOST_TAGS {
+                return None;
             }
             let (name, value) = part.split_once('=')?;
             let name = name.trim_end_matches(is_white);

@@ -8,7 +8,7 @@ use base64::alphabet::STANDARD as ALPHABET;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use crate::canon::{BodyHasher, Form, relaxed_field, sha256};
-use crate::field::{Field, fields, split};
+use crate::field::{Field, Instances, fields, split};
 use crate::tags::{Tags, without_signature};
 
 /// Base64 as mail has it: with or without its padding.
@@ -71,18 +71,12 @@ pub(crate) fn header_octets(
         Form::Simple => octets.extend_from_slice(raw),
         Form::Relaxed => relaxed_field(raw, octets),
     };
-    let mut taken = vec![false; fields.len()];
+    let others = fields
+        .iter()
+        .filter(|field| field.raw.as_ptr() != own.raw.as_ptr());
+    let mut instances = Instances::new(others.copied());
     for name in names.split(':') {
-        let name = name.trim_matches(crate::tags::is_white);
-        let found = fields.iter().enumerate().rev().find(|(place, field)| {
-            taken.get(*place) == Some(&false)
-                && field.is(name)
-                && field.raw.as_ptr() != own.raw.as_ptr()
-        });
-        if let Some((place, field)) = found {
-            if let Some(mark) = taken.get_mut(place) {
-                *mark = true;
-            }
+        if let Some(field) = instances.take(name.trim_matches(crate::tags::is_white)) {
             put(field.raw, &mut octets);
         }
     }

@@ -42,8 +42,20 @@ impl TestCa {
     /// # Panics
     /// When a name cannot stand in a certificate.
     pub fn certificate(&self, names: &[&str]) -> TestCertificate {
-        let names: Vec<String> = names.iter().map(|&n| n.to_owned()).collect();
-        let params = CertificateParams::new(names).expect("names for a certificate");
+        self.sign(params(names))
+    }
+
+    /// A certificate that was good until the first day of 2020.
+    ///
+    /// # Panics
+    /// When a name cannot stand in a certificate.
+    pub fn expired(&self, names: &[&str]) -> TestCertificate {
+        let mut params = params(names);
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        self.sign(params)
+    }
+
+    fn sign(&self, params: CertificateParams) -> TestCertificate {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         TestCertificate {
@@ -105,6 +117,11 @@ impl TestCertificate {
             .expect("a key for the certificate");
         Arc::new(config)
     }
+}
+
+fn params(names: &[&str]) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(|&n| n.to_owned()).collect();
+    CertificateParams::new(names).expect("names for a certificate")
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {

@@ -1,4 +1,5 @@
-//! What is kept on disk: suppression lists, the files that groups learn, MTA-STS policies.
+//! What is kept on disk: suppression lists, the files that groups learn, MTA-STS policies, and the
+//! state of the server: routes and flow control.
 //!
 //! Lists and files of groups are plain CSV that an editor opens (CONF-3); what is asked often is
 //! held in memory.
@@ -8,12 +9,14 @@
 pub mod book;
 pub mod lists;
 pub mod policies;
+pub mod state;
 mod table;
 mod writer;
 
 pub use book::GroupFiles;
 pub use lists::ListStore;
 pub use policies::PolicyStore;
+pub use state::{MemoryState, SqliteState};
 
 /// A moment as files write it: `YYMMDDhhmmss`, local time (CONF-20).
 fn stamp(moment: jiff::Timestamp) -> String {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use galerne_core::flow::params::Sections;
 use galerne_core::qualify::{Pattern, Patterns, parse_line};
-use galerne_core::settings::{Group, Mailbox, RelayHost, Secret, Settings};
+use galerne_core::settings::{Group, HostKind, Mailbox, RelayHost, Secret, Settings};
 
 use crate::csv::Table;
 use crate::finding::Level;
@@ -260,17 +260,20 @@ fn relay_host(sheet: &mut Sheet, group: &Arc<Group>, listed: &Listed) -> Option<
         sheet.error("dns", "overwrite", text);
     }
     Some(RelayHost {
+        kind: HostKind::File,
         name: group.name.clone(),
         file: group.file.clone(),
         host: host?,
         port: sheet.or_default("dns", "port", values::port),
         ips: ips.filter(|i| !i.is_empty()),
+        in_order: false,
         login,
         password,
         overwrite,
         authclear: sheet.flag("dns", "authclear"),
         verify: sheet.flag("dns", "verify"),
-        group: group.clone(),
+        ssl: None,
+        group: Some(group.clone()),
     })
 }
 

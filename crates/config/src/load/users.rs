@@ -7,7 +7,7 @@ use galerne_core::settings::{Account, Key, Network, Secret, Settings};
 
 use crate::finding::Level;
 use crate::load::routing::{self, Hosts};
-use crate::load::{Listed, Reader, declared_hosts, rights};
+use crate::load::{Listed, Reader, declared_hosts, rights, services};
 use crate::registry::File;
 use crate::sheet::Sheet;
 use crate::values;
@@ -56,7 +56,8 @@ pub fn read(reader: &mut Reader<'_>, settings: &mut Settings, listed: &Listed) {
         let Some(mut sheet) = reader.sheet(&file, File::User, Some(&user)) else {
             continue;
         };
-        let account = account(&mut sheet, user);
+        let mut account = account(&mut sheet, user);
+        account.services = services::read(&mut sheet, &settings.hosts, listed);
         known.check(&mut sheet, &account);
         if sheet.is_good() {
             claims.check(&mut sheet, &account);
@@ -105,6 +106,7 @@ fn account(sheet: &mut Sheet, name: String) -> Account {
         message: routing::message(sheet, "message"),
         routing: routing::keys(sheet, "routing"),
         routing_by_group,
+        services: Vec::new(),
         name,
     }
 }

@@ -97,7 +97,7 @@ pub const REST: &[KeySpec] = &[
     K::new(&["dns"], "resolver", Kind::Resolvers, "", "IF-9", "Name servers to ask; empty: those of the system."),
     K::new(&["dns"], "timeout", within(1, 60), "", "CONF-27", "Time for one look-up; empty: the resolver's own."),
     K::new(&["dns"], "dnssec", Kind::Words(&["validate", "trust-ad", "off"]), "", "CONF-27", "How DNSSEC is used; empty: trust-ad if every resolver is loopback, else off."),
-    K::new(&["dns"], "trustanchor", Kind::Path, "", "CONF-27", "File with the DNSKEY records to validate from; empty: the keys of the root."),
+    K::new(&["dns"], "trustanchor", Kind::Path, "", "CONF-27", "File with DNSKEY records of the root to validate from; empty: those known to the program."),
     K::new(&["rftrack"], "listen", Kind::Listen { port: 80, secure: 443 }, "0.0.0.0 0.0.0.0:443", "CONF-28", "Where HTTP clients are accepted.").later(HTTP),
     K::new(&["rftrack"], "threadnb", many(1), "64", "CONF-22", "Most simultaneous HTTP sessions.").later(HTTP),
     K::new(&["api"], "fetch", Kind::Flag, "0", "API-23", "Allow attachments that are fetched from a URL.").later(HTTP),

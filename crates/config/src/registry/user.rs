@@ -1,6 +1,6 @@
 //! The keys of `users/<name>.ini` (CONF-39, CONF-54).
 
-use super::{API_FROM, HTTP, JOBS, KeySpec, Kind, PUSH, RELAY_SERVICE, RETURNS, SIGNING};
+use super::{API_FROM, HTTP, JOBS, KeySpec, Kind, PUSH, RETURNS, SIGNING};
 
 type K = KeySpec;
 
@@ -77,13 +77,13 @@ pub const REST: &[KeySpec] = &[
     K::new(&["tracking"], "uncfm", Kind::Text, "/uncfm.htm", "JOB-41", "Confirmation page.").later(JOBS),
     K::new(&["tracking"], "preventscam", Kind::Flag, "0", "JOB-44", "Leave links whose text is their own address.").later(JOBS),
     K::new(&["tracking"], "days", DAYS, "0", "API-47", "Days for which opens and clicks are counted; 0 = no end.").later(JOBS),
-    K::new(TARGET, "target", Kind::Domain, "", "ROUTE-45", "Host that receives the mail of this sender domain.").later(RELAY_SERVICE),
-    K::new(TARGET, "address", Kind::Mailboxes, "", "ROUTE-47", "Only these sender addresses, at most 10.").later(RELAY_SERVICE),
-    K::new(TARGET, "ip", Kind::Address, "", "ROUTE-52", "The one address to send from.").later(RELAY_SERVICE),
-    K::new(TARGET, "port", Kind::Port, "25", "ROUTE-46", "Port of the target.").later(RELAY_SERVICE),
-    K::new(TARGET, "login", Kind::Text, "", "ROUTE-59", "Login at the target.").later(RELAY_SERVICE),
-    K::new(TARGET, "passw", Kind::Secret, "", "ROUTE-59", "Password at the target.").later(RELAY_SERVICE),
-    K::new(TARGET, "ssl", Kind::Ssl, "1", "ROUTE-59", "Use of TLS towards the target.").later(RELAY_SERVICE),
+    K::new(TARGET, "target", Kind::Domain, "", "ROUTE-45", "Host that receives the mail of this sender domain."),
+    K::new(TARGET, "address", Kind::Mailboxes, "", "ROUTE-47", "Only these sender addresses, at most 10."),
+    K::new(TARGET, "ip", Kind::Address, "", "ROUTE-52", "The one address to send from."),
+    K::new(TARGET, "port", Kind::Port, "25", "ROUTE-46", "Port of the target."),
+    K::new(TARGET, "login", Kind::Text, "", "ROUTE-59", "Login at the target."),
+    K::new(TARGET, "passw", Kind::Secret, "", "ROUTE-59", "Password at the target."),
+    K::new(TARGET, "ssl", Kind::Ssl, "1", "ROUTE-59", "Use of TLS towards the target."),
     K::new(RETURN, "trackbounces", Kind::Flag, "0", "RET-7", "Bounces come to us first.").later(RETURNS),
     K::new(RETURN, "forward", Kind::Text, "", "CONF-54", "Where return mail is forwarded.").later(RETURNS),
     K::new(&["rewritefrom"], "*", Kind::Mailboxes, "", "RET-17", "The key is an envelope sender, the value what replaces it.").later(RETURNS),

@@ -141,7 +141,7 @@ fn conf_73_conf_76_conf_77_relay_hosts() {
     assert_eq!(next.login.as_deref(), Some("me@example.net"));
     assert_eq!(next.password.as_ref().unwrap().0, "geheim");
     assert!(next.overwrite && next.authclear && !next.verify);
-    assert_eq!(next.group.patterns.iter().count(), 1);
+    assert_eq!(next.group.as_ref().unwrap().patterns.iter().count(), 1);
     let plain = host("plain");
     assert_eq!(
         (plain.host.as_str(), plain.port, plain.ips.clone()),

@@ -432,7 +432,7 @@ fn conf_54_conf_55_later_parts_give_one_warning_for_each_key() {
     );
     world.write(
         "users/shop.ini",
-        "[account]\nsmtpip = 192.0.2.1\ndefault_from_addr = *@a.example.com\n[routing]\nsign = 0\narc = 0\n[returns]\nforward = x@a.example.com\n[relay@b.example.com]\nport = 26\n[push]\nmethod = basic\n[webhook]\nformat = form\n",
+        "[account]\nsmtpip = 192.0.2.1\ndefault_from_addr = *@a.example.com\n[routing]\nsign = 0\narc = 0\n[returns]\nforward = x@a.example.com\n[push]\nmethod = basic\n[webhook]\nformat = form\n",
     );
     assert_eq!(
         lines(&world.load()),
@@ -440,9 +440,8 @@ fn conf_54_conf_55_later_parts_give_one_warning_for_each_key() {
             "galerne.ini:4: warning: [rftrack] listen: the HTTP server is not part of this version; the key is read and has no effect yet",
             "users/shop.ini:3: warning: [account] default_from_addr: mail by API and jobs, on which alone it acts, is not part of this version; the key is read and has no effect yet",
             "users/shop.ini:8: warning: [returns] forward: return mail is not part of this version; the key is read and has no effect yet",
-            "users/shop.ini:10: warning: [relay@b.example.com] port: the relay service is not part of this version; the key is read and has no effect yet",
-            "users/shop.ini:12: warning: [push] method: push notification is not part of this version; the key is read and has no effect yet",
-            "users/shop.ini:14: warning: [webhook] format: push notification is not part of this version; the key is read and has no effect yet",
+            "users/shop.ini:10: warning: [push] method: push notification is not part of this version; the key is read and has no effect yet",
+            "users/shop.ini:12: warning: [webhook] format: push notification is not part of this version; the key is read and has no effect yet",
         ]
     );
 }

@@ -8,4 +8,5 @@ mod load;
 mod manual;
 mod rights;
 mod samples;
+mod services;
 mod world;

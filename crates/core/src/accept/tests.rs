@@ -27,6 +27,7 @@ pub(super) fn account() -> Account {
         },
         routing: RoutingKeys::default(),
         routing_by_group: Vec::new(),
+        services: Vec::new(),
     }
 }
 

@@ -16,6 +16,7 @@ fn ask(
         known_by: "--user shop".to_owned(),
         directive,
         header_from: None,
+        routes: None,
         group: &Arc::new(group("bigisp")),
         group_reason: "mx1.example.org matches *.example.org of domains/@bigisp.ini".to_owned(),
     };

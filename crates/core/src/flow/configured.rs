@@ -1,7 +1,7 @@
 //! The flow sections of a configuration, group by group, and which of them hold for a plan.
 
 use crate::flow::desk::GroupFlow;
-use crate::model::{NextHop, OutboundSender, Plan};
+use crate::model::{OutboundSender, Plan};
 use crate::settings::{Mailbox, OutboundIp, Settings};
 
 /// All groups with their sections: the named ones, the group of all others with an empty name,
@@ -22,12 +22,13 @@ pub fn groups(settings: &Settings) -> Vec<(String, GroupFlow)> {
         is_catch_all: true,
         ..flow(&settings.catch_all)
     };
-    let hosts = settings.hosts.iter().map(|host| {
+    let hosts = settings.hosts.iter().filter_map(|host| {
+        let group = host.group.as_deref()?;
         let unlimited = GroupFlow {
-            is_unlimited: host.group.flow.is_empty(),
-            ..flow(&host.group)
+            is_unlimited: group.flow.is_empty(),
+            ..flow(group)
         };
-        (format!("@{}", host.name), unlimited)
+        Some((format!("@{}", host.name), unlimited))
     });
     let catch_all = std::iter::once((String::new(), catch_all));
     named.chain(catch_all).chain(hosts).collect()
@@ -35,9 +36,14 @@ pub fn groups(settings: &Settings) -> Vec<(String, GroupFlow)> {
 
 /// The name under which the mail of a plan is counted, as in `groups` (ROUTE-4).
 pub fn group_of(plan: &Plan) -> String {
-    match &plan.route.next_hop {
-        NextHop::Host(host) => format!("@{}", host.name),
-        NextHop::Mx => plan.group.name.clone(),
+    match plan
+        .route
+        .next_hop
+        .host()
+        .and_then(|host| host.group.as_ref())
+    {
+        Some(group) => format!("@{}", group.name),
+        None => plan.group.name.clone(),
     }
 }
 
@@ -71,7 +77,7 @@ mod tests {
         let mut limited = host("limited");
         let mut own = group("limited");
         own.flow.section(Control::Ip, Set::Warmup, None).threadmax = Some(3);
-        limited.group = Arc::new(own);
+        limited.group = Some(Arc::new(own));
         settings.hosts = vec![Arc::new(host("corp")), Arc::new(limited)];
         let shown: Vec<_> = groups(&settings)
             .into_iter()

@@ -238,6 +238,31 @@ impl Desk {
         saved
     }
 
+    /// These could not be stored: they count as changed again.
+    pub fn keep_changed(&mut self, saved: &[Saved]) {
+        for Saved {
+            group,
+            control,
+            key,
+            ..
+        } in saved
+        {
+            let Some(states) = self.groups.get_mut(group) else {
+                continue;
+            };
+            let entry = match control == Control::Ip.word() {
+                true => key
+                    .parse()
+                    .ok()
+                    .and_then(|ip: IpAddr| states.ips.get_mut(&ip)),
+                false => states.senders.get_mut(key),
+            };
+            if let Some(entry) = entry {
+                entry.is_changed = true;
+            }
+        }
+    }
+
     /// The switches since the last call.
     pub fn take_switches(&mut self) -> Vec<Switched> {
         std::mem::take(&mut self.changes)

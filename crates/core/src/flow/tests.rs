@@ -244,6 +244,8 @@ fn conf_36_flow_28_states_survive_a_restart() {
     let saved = before.take_changed();
     assert_eq!(saved.len(), 2);
     assert_eq!(before.take_changed(), []);
+    before.keep_changed(&saved);
+    assert_eq!(before.take_changed().len(), 2, "a disk that refused");
     let mut after = desk(fill);
     assert_eq!(after.restore(now, saved), Vec::<String>::new());
     let later = now.after(MINUTE);

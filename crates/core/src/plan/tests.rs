@@ -5,6 +5,7 @@ use crate::settings::Key;
 use crate::testing::{account, group, host, ips, mailbox, sender, settings};
 
 mod rights;
+mod routes;
 mod sign;
 mod table;
 
@@ -16,6 +17,8 @@ struct Case {
     sender: ReversePath,
     from: Option<Mailbox>,
     group: Group,
+    login: Option<String>,
+    routes: Option<Draw>,
 }
 
 fn case() -> Case {
@@ -26,17 +29,25 @@ fn case() -> Case {
         sender: sender("orders@example.com"),
         from: Some(mailbox("shop@brand.example")),
         group: group("bigisp"),
+        login: Some("vip@example.com".to_owned()),
+        routes: None,
     }
 }
 
 impl Case {
-    fn plans(&self) -> Result<Vec<Plan>, Refusal> {
-        let asked = Asked {
+    fn asked(&self) -> Asked<'_> {
+        Asked {
             account: Some(&self.account),
+            login: self.login.as_deref(),
             directive: &self.directive,
             sender: &self.sender,
             header_from: self.from.as_ref(),
-        };
+            routes: self.routes.as_ref(),
+        }
+    }
+
+    fn plans(&self) -> Result<Vec<Plan>, Refusal> {
+        let asked = self.asked();
         let group = Arc::new(self.group.clone());
         let explained = explained_plans(&self.settings, &asked, &group, "example.org");
         let plans = plans(&self.settings, &asked, &group, "example.org");
@@ -57,12 +68,7 @@ impl Case {
 
     /// The plans alone, for tables.
     fn unexplained(&self) -> Result<Vec<Plan>, Refusal> {
-        let asked = Asked {
-            account: Some(&self.account),
-            directive: &self.directive,
-            sender: &self.sender,
-            header_from: self.from.as_ref(),
-        };
+        let asked = self.asked();
         let group = Arc::new(self.group.clone());
         plans(&self.settings, &asked, &group, "example.org")
     }
@@ -656,31 +662,6 @@ fn rules_name_file_and_line_where_they_are_known() {
     case.account.routing.ehlo = Key::Set(name("user.example"));
     case.account.routing.places = vec![("ehlo".to_owned(), "users/shop.ini:12".to_owned())];
     assert_eq!(case.rule("ehlo"), "users/shop.ini:12 [routing] ehlo");
-}
-
-#[test]
-fn the_group_is_needed_unless_a_relay_host_is_sure() {
-    let none = Directive::default();
-    let with_host = Directive {
-        outbound: entries("@corp"),
-        ..Directive::default()
-    };
-    let with_ip = Directive {
-        outbound: entries("192.0.2.10"),
-        ..Directive::default()
-    };
-    let mut shop = account("shop");
-    assert!(needs_group(None, &none));
-    assert!(needs_group(Some(&shop), &none));
-    assert!(needs_group(Some(&shop), &with_ip));
-    assert!(!needs_group(Some(&shop), &with_host));
-    shop.routing.route = Key::Empty;
-    assert!(needs_group(Some(&shop), &with_host), "overridden");
-    shop.routing.route = Key::Set(names("corp"));
-    assert!(!needs_group(Some(&shop), &none));
-    shop.routing_by_group
-        .push(("bigisp".to_owned(), Default::default()));
-    assert!(needs_group(Some(&shop), &none));
 }
 
 #[test]

@@ -187,5 +187,5 @@ fn find<'a>(settings: &'a Settings, name: &str) -> Option<&'a Group> {
         .find(|host| host.name.eq_ignore_ascii_case(name));
     named
         .map(|group| &**group)
-        .or_else(|| host.map(|host| &*host.group))
+        .or_else(|| host.and_then(|host| host.group.as_deref()))
 }

@@ -2,7 +2,7 @@
 //! for each finding what to do. What is found is weighed in `galerne_core::doctor`; here it is asked
 //! and measured. Every look has an end: without a network it says so.
 
-mod certificates;
+pub mod certificates;
 mod clock;
 mod machine;
 mod names;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use galerne_core::directive::{self, Directive};
 use galerne_core::explain::{Explanation, Question, explain as decide};
+use galerne_core::routes::{Draw, RouteTable};
 use galerne_core::settings::{Account, Settings};
 use galerne_core::snapshot::Snapshot;
 use galerne_dns::{HickoryResolver, Resolver, find_destination};
@@ -36,6 +37,8 @@ fn answer(root: &Path, args: &ExplainArgs, settings: Settings) -> Result<Explana
         None => Ok(Directive::default()),
     };
     let (group, group_reason) = group(&snapshot, &to)?;
+    let routes = Arc::new(RouteTable::new(super::routes::rows(root)?, &snapshot));
+    let routes = Draw::look(routes);
     let lists = ListStore::open(&root.join("lists")).map_err(|e| format!("lists/: {e}"))?;
     let question = Question {
         from: &from,
@@ -49,6 +52,7 @@ fn answer(root: &Path, args: &ExplainArgs, settings: Settings) -> Result<Explana
             }),
         directive: directive.as_ref(),
         header_from: from.mailbox(),
+        routes: Some(&routes),
         group: &group,
         group_reason,
     };

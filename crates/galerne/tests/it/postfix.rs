@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::process::{Server, until};
 
 /// Debian's packages for everything that the tests with real peers call.
-const PACKAGES: &str = "postfix swaks libnet-ssleay-perl curl python3";
+const PACKAGES: &str = "postfix swaks libnet-ssleay-perl curl python3 openssl bind9 bind9-utils";
 
 /// A command of the system, or a failure that says what to install.
 ///
@@ -87,6 +87,13 @@ impl Postfix {
         let up = until(|| std::net::TcpStream::connect(address).ok());
         assert!(up.is_some(), "Postfix does not start:\n{}", postfix.log());
         postfix
+    }
+
+    /// Its certificate and that of its authority, PEM.
+    pub fn certificates(&self) -> String {
+        let file = fs::read_to_string(self.home.path().join("etc/server.pem")).unwrap();
+        let begin = file.find("-----BEGIN CERTIFICATE-----").unwrap();
+        file[begin..].to_owned()
     }
 
     /// What it logged so far.

@@ -58,6 +58,34 @@ fn conf_93_users_list_shows_limits_and_what_is_used_up_even_after_a_restart() {
     assert_eq!(server.stop().code, Some(0));
 }
 
+#[test]
+fn conf_64_conf_59_the_list_of_an_account_is_created_empty_and_fills_its_filter() {
+    let tree = Tree::new("");
+    tree.append("users/shop.ini", "[list]\nfilter = %user%\n");
+    assert!(!tree.path("lists/shop.csv").exists());
+    let check = tree.command("check");
+    assert_eq!(check.code, Some(0), "{check:?}");
+    let server = tree.run();
+    let list = tree.read("lists/shop.csv");
+    assert_eq!(list.lines().count(), 1, "{list}");
+    assert!(list.starts_with("email,"), "{list}");
+    tree.write("lists/shop.csv", &format!("{list}gone@example.org\n"));
+    assert!(server.reload());
+    let arguments = [
+        "send",
+        "--from",
+        "a@example.com",
+        "--to",
+        "gone@example.org",
+    ];
+    let output = finish(tree.galerne(arguments), MESSAGE);
+    assert!(
+        output.stdout.starts_with("451 9.2.1 ") && output.stdout.contains("list shop"),
+        "{output:?}"
+    );
+    assert_eq!(server.stop().code, Some(0));
+}
+
 /// Nobody listens there: every attempt fails at once.
 fn silent_remote() -> std::net::SocketAddr {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

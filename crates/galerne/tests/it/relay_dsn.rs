@@ -207,5 +207,6 @@ async fn ret_34_a_notification_that_hangs_keeps_no_client_waiting_and_is_bounded
         "{:?}",
         began.elapsed()
     );
-    assert_eq!(places.notes().len(), 20);
+    let lost = places.notes().into_iter().filter(|n| n.contains("is lost"));
+    assert_eq!(lost.count(), 20);
 }

@@ -23,6 +23,7 @@ use galerne_core::access::ByAddress;
 use galerne_core::flow::configured::groups;
 use galerne_core::model::{Answer, Settled, Submission};
 use galerne_core::ports::{Refused, UnknownError};
+use galerne_core::routes::Live;
 use galerne_core::snapshot::Snapshot;
 use galerne_dns::{Resolver, ZoneResolver};
 use galerne_events::{Recorded, Recorder};
@@ -88,6 +89,8 @@ pub struct World {
     pub events: Arc<Recorder>,
     pub lists: Arc<MemoryLists>,
     pub book: Arc<MemoryBook>,
+    /// The route table.
+    pub routes: Arc<Live>,
     pub delivery: Arc<Delivery>,
     pub gate: Arc<Gate>,
 }
@@ -118,6 +121,7 @@ impl World {
         let snapshot = read(root.path());
         let (pace, faults) = Pace::new(groups(&snapshot), Vec::new());
         assert_eq!(faults, [""; 0]);
+        let routes = Arc::<Live>::default();
         let world = galerne_outbound::World {
             pace,
             dial: Box::new(SimDial(net.clone())),
@@ -125,6 +129,7 @@ impl World {
             book: book.clone(),
             events: events.clone(),
             policies: Arc::new(PolicyStore::open(&root.path().join("system/mtasts")).unwrap()),
+            routes: routes.clone(),
             verp_secret: b"the secret of return addresses".to_vec(),
         };
         let delivery = Delivery::new(world, edge(&snapshot, zone.clone()));
@@ -144,6 +149,7 @@ impl World {
             events,
             lists,
             book,
+            routes,
             delivery,
             gate,
         }

@@ -27,7 +27,7 @@ pub fn messages() -> Vec<Message> {
             messages.push(Message { name, octets });
         }
     }
-    for part in ["canonicalization-flanker", "dkimpy", "kumomta"] {
+    for part in ["canonicalization-flanker", "dkimpy", "kumomta", "mimekit"] {
         let mut files: Vec<_> = std::fs::read_dir(folder("dkim").join(part))
             .unwrap()
             .map(|entry| entry.unwrap().path())
@@ -35,7 +35,11 @@ pub fn messages() -> Vec<Message> {
             .collect();
         files.sort();
         for path in files {
-            let octets = crlf(&std::fs::read(&path).unwrap());
+            let mut octets = crlf(&std::fs::read(&path).unwrap());
+            // DATA ends each message with a line end.
+            if !octets.ends_with(b"\r\n") {
+                octets.extend_from_slice(b"\r\n");
+            }
             let file = path.file_name().unwrap().to_string_lossy();
             let name = format!("{part}_{file}");
             messages.push(Message { name, octets });
@@ -49,7 +53,7 @@ fn is_message(path: &Path) -> bool {
     name.starts_with("email.")
         || [".msg", ".message", ".eml", ".mbox"]
             .iter()
-            .any(|end| name.ends_with(end))
+            .any(|part| name.contains(part))
 }
 
 fn crlf(octets: &[u8]) -> Vec<u8> {

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
+use galerne_sign::arc::{Sealing, Validity, judge, may_extend, seal};
 use galerne_sign::key::generate;
-use galerne_sign::{Algorithm, BodyHasher, Signature, SigningKey, sign};
+use galerne_sign::{Algorithm, BodyHasher, Signature, SigningKey, Txt, sign};
 
 use crate::corpus::{folder, messages};
 
 /// Messages that the relay refuses, or that the other implementation cannot read at all.
-const EXCEPTIONS: [(&str, &str); 3] = [
+const EXCEPTIONS: [(&str, &str); 2] = [
     (
         "dkimpy_test_nofrom.message",
         "has no From: the relay refuses it (9.0.2), and there is nothing to sign",
@@ -18,10 +19,6 @@ const EXCEPTIONS: [(&str, &str); 3] = [
     (
         "dkimpy_message.mbox",
         "begins with a line `From `, which is no field: the relay refuses it (9.0.1)",
-    ),
-    (
-        "canonicalization-flanker_email.24",
-        "its body is white space alone, which RFC 6376 §3.4.4 makes empty and dkimpy does not",
     ),
 ];
 
@@ -42,6 +39,19 @@ fn split(message: &[u8]) -> (&[u8], &[u8]) {
         Some(at) => (&message[..at + 2], &message[at + 4..]),
         None => (message, &[]),
     }
+}
+
+/// What the other implementation says, a line for each message.
+fn said(folder: &Path, dns: &Path, mode: Option<&str>) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/verify.py");
+    let output = Command::new(python())
+        .arg(script)
+        .args([folder, dns])
+        .args(mode)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
@@ -67,10 +77,7 @@ fn relay_51_every_message_verifies_with_dkimpy() {
     std::fs::write(&dns, serde_json::to_string(&records).unwrap()).unwrap();
     let mut names = Vec::new();
     for message in messages() {
-        if EXCEPTIONS
-            .iter()
-            .any(|(name, _)| message.name.starts_with(name))
-        {
+        if EXCEPTIONS.iter().any(|(name, _)| message.name == *name) {
             continue;
         }
         let (header, body) = split(&message.octets);
@@ -91,18 +98,82 @@ fn relay_51_every_message_verifies_with_dkimpy() {
         names.push(message.name);
     }
     assert!(names.len() > 80, "{}", names.len());
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/verify.py");
-    let output = Command::new(python())
-        .arg(script)
-        .args([&signed, &dns])
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let said = String::from_utf8(output.stdout).unwrap();
+    let said = said(&signed, &dns, None);
     assert_eq!(said.lines().count(), names.len());
     let failed: Vec<_> = said
         .lines()
         .filter(|line| !line.ends_with("\tpass"))
         .collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// How many sets are added to each message without a chain, as by so many relays.
+const SETS: u32 = 2;
+
+#[test]
+fn relay_52_relay_53_every_chain_of_ours_passes_with_dkimpy() {
+    let pem = generate(Algorithm::RsaSha256).unwrap();
+    let key = SigningKey::from_pem(pem.as_bytes()).unwrap();
+    let world = tempfile::tempdir().unwrap();
+    let (sealed, dns) = (world.path().join("m"), world.path().join("dns.json"));
+    std::fs::create_dir(&sealed).unwrap();
+    let records = BTreeMap::from([("s._domainkey.relay.example", key.record())]);
+    std::fs::write(&dns, serde_json::to_string(&records).unwrap()).unwrap();
+    let mut count = 0;
+    for message in messages() {
+        let is_exception = EXCEPTIONS.iter().any(|(name, _)| message.name == *name);
+        // A chain that others began hangs on keys that are not published here.
+        if is_exception || worth(&message.octets, &key) != Validity::None {
+            continue;
+        }
+        let mut octets = message.octets;
+        for _ in 0..SETS {
+            octets = with_set(&octets, &key);
+        }
+        assert_eq!(worth(&octets, &key), Validity::Pass, "{}", message.name);
+        std::fs::write(sealed.join(&message.name), octets).unwrap();
+        count += 1;
+    }
+    assert!(count > 80, "{count}");
+    let said = said(&sealed, &dns, Some("arc"));
+    let expected = format!("\t{SETS}\tpass");
+    let failed: Vec<_> = said.lines().filter(|l| !l.ends_with(&expected)).collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    assert_eq!(said.lines().count(), count);
+}
+
+fn worth(message: &[u8], key: &SigningKey) -> Validity {
+    let (header, body) = split(message);
+    let dns = |_: &str| Txt::Found(vec![key.record()]);
+    judge(header, &|take| take(body), &dns).validity
+}
+
+/// The message with a DKIM signature and a set in front, as the relay sends it.
+fn with_set(message: &[u8], key: &SigningKey) -> Vec<u8> {
+    let (header, body) = split(message);
+    let dns = |_: &str| Txt::Found(vec![key.record()]);
+    let chain = judge(header, &|take| take(body), &dns);
+    assert!(may_extend(&chain));
+    let mut hasher = BodyHasher::default();
+    hasher.update(body);
+    let hash = hasher.finish();
+    let signature = Signature {
+        key,
+        domain: "relay.example",
+        selector: "s",
+        identity: "id",
+    };
+    let signed = sign(header, &hash, &[signature], 1_700_000_000).unwrap();
+    let whole = [&signed, header].concat();
+    let sealing = Sealing {
+        key,
+        domain: "relay.example",
+        selector: "s",
+        authserv_id: "relay.example",
+        results: "",
+        names: None,
+        time: 1_700_000_000,
+    };
+    let set = seal(&whole, &hash, &chain, &sealing).unwrap();
+    [&set, &signed, message].concat()
 }

@@ -1,7 +1,7 @@
-"""Verifies all DKIM signatures of each message of a folder with dkimpy.
+"""Verifies all DKIM signatures of each message of a folder with dkimpy, or its ARC chain.
 
-usage: verify.py FOLDER DNS.json
-Prints for each file: name, number of signatures, and "pass" or what failed.
+usage: verify.py FOLDER DNS.json [arc]
+Prints for each file: name, number of signatures or sets, and "pass" or what failed.
 """
 import json, os, sys
 
@@ -16,8 +16,21 @@ def dnsfunc(name, timeout=5):
     return record.encode() if record else None
 
 
+def chain(message):
+    """What the chain of a message is worth, and how many sets it has."""
+    try:
+        worth, sets, reason = dkim.arc_verify(message, dnsfunc=dnsfunc)
+    except Exception as error:  # whatever it is, it is no pass
+        return 0, f"{type(error).__name__}: {error}"
+    worth = worth.decode()
+    return len(sets), worth if worth == "pass" else f"{worth}: {reason}"
+
+
 for name in sorted(os.listdir(folder)):
     message = open(os.path.join(folder, name), "rb").read()
+    if sys.argv[3:] == ["arc"]:
+        print(name, *chain(message), sep="\t")
+        continue
     verifier = dkim.DKIM(message, minkey=1024)
     count = sum(1 for field, _ in verifier.headers if field.lower() == b"dkim-signature")
     said = []

@@ -55,6 +55,28 @@ pub fn findings(certs: &Path, settings: &Settings) -> Vec<Finding> {
     findings
 }
 
+/// Files whose certificate is over or has not begun, and what is wrong with it: for `check`. Such a
+/// certificate is used all the same; who does not look at it is not kept out.
+pub fn out_of_time(certs: &Path) -> Vec<(String, String)> {
+    let now = jiff::Timestamp::now().as_second();
+    let judged = stems(certs).into_iter().filter_map(|stem| {
+        let file = format!("{stem}.pem");
+        let leaf = CertificateDer::pem_file_iter(certs.join(&file))
+            .ok()?
+            .next()?;
+        let facts = facts(&leaf.ok()?)?;
+        let why = if now > facts.not_after {
+            format!("the certificate ended on {}", shown(facts.not_after))
+        } else if now < facts.not_before {
+            format!("the certificate begins on {}", shown(facts.not_before))
+        } else {
+            return None;
+        };
+        Some((format!("certs/{file}"), why))
+    });
+    judged.collect()
+}
+
 fn stems(certs: &Path) -> Vec<String> {
     let entries = fs::read_dir(certs).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());

@@ -1,0 +1,391 @@
+//! The table with its index: which tier a submission falls into, and the order of its rows
+//! (ROUTE-23 to ROUTE-33). A question costs at most eighteen look-ups, however many rows there are.
+
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use galerne_smtp::{Mailbox, ReversePath};
+use hashbrown::{Equivalent, HashMap};
+
+use super::cycle::{cycle, order};
+use super::{LocalIps, RouteRow};
+use crate::settings::{HostKind, RelayHost, Settings};
+
+/// What is said where no row fits (ROUTE-24).
+pub const MX_TIER: u8 = 17;
+
+/// Most rows that one message is given. More attempts than `maxhop` allows are never made; names
+/// that do not resolve cost none.
+const MOST: usize = 32;
+
+/// Rows and their index. Never changed, replaced whole; only the turns of the rotation move.
+#[derive(Default)]
+pub struct RouteTable {
+    /// By id.
+    rows: Vec<RouteRow>,
+    buckets: HashMap<Key, Vec<Level>>,
+}
+
+/// Rows of equal conditions and priority.
+struct Level {
+    priority: u32,
+    /// Different ones; a row entered twice is one target of double weight.
+    targets: Vec<Target>,
+    cycle: Vec<usize>,
+    turn: AtomicU64,
+    /// Which level of the table this is.
+    number: usize,
+}
+
+/// What one or several identical rows say.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Id of the (first) row.
+    pub id: u64,
+    pub priority: u32,
+    /// The remote as `outbound` takes it.
+    pub host: Arc<RelayHost>,
+    /// How many rows say it.
+    pub weight: u32,
+}
+
+/// The conditions of a row.
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    user: Option<Box<str>>,
+    destination: Option<Box<str>>,
+    from: Option<Box<str>>,
+}
+
+/// The same, borrowed for a question; hashes as `Key` does.
+struct Asked<'a> {
+    user: Option<&'a str>,
+    destination: Option<&'a str>,
+    from: Option<&'a str>,
+}
+
+impl Hash for Asked<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.user.hash(state);
+        self.destination.hash(state);
+        self.from.hash(state);
+    }
+}
+
+impl Equivalent<Key> for Asked<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        self.user == key.user.as_deref()
+            && self.destination == key.destination.as_deref()
+            && self.from == key.from.as_deref()
+    }
+}
+
+/// What is known of a submission.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The login that counts as authenticated (ROUTE-60); `None`: nobody.
+    pub login: Option<&'a str>,
+    /// The client's original MAIL FROM (ROUTE-28).
+    pub sender: &'a ReversePath,
+    /// Domain of the recipient, in ASCII.
+    pub domain: &'a str,
+}
+
+/// The tier that applies and its targets in the order of their attempts; never empty.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    pub tier: u8,
+    pub targets: Vec<Target>,
+}
+
+#[derive(Clone, Copy)]
+enum User {
+    Login,
+    LoginDomain,
+    Authenticated,
+    Anybody,
+}
+
+#[derive(Clone, Copy)]
+enum Destination {
+    Exact,
+    Any,
+}
+
+#[derive(Clone, Copy)]
+enum From {
+    Address,
+    Domain,
+    Any,
+}
+
+/// ROUTE-24. Tiers 13 and 14 ask twice.
+const TIERS: [(u8, User, Destination, From); 18] = [
+    (1, User::Login, Destination::Exact, From::Address),
+    (2, User::LoginDomain, Destination::Exact, From::Address),
+    (3, User::Login, Destination::Exact, From::Domain),
+    (4, User::LoginDomain, Destination::Exact, From::Domain),
+    (5, User::Login, Destination::Exact, From::Any),
+    (6, User::LoginDomain, Destination::Exact, From::Any),
+    (7, User::Login, Destination::Any, From::Address),
+    (8, User::LoginDomain, Destination::Any, From::Address),
+    (9, User::Login, Destination::Any, From::Domain),
+    (10, User::LoginDomain, Destination::Any, From::Domain),
+    (11, User::Login, Destination::Any, From::Any),
+    (12, User::LoginDomain, Destination::Any, From::Any),
+    (13, User::Authenticated, Destination::Exact, From::Address),
+    (13, User::Authenticated, Destination::Exact, From::Domain),
+    (14, User::Authenticated, Destination::Any, From::Address),
+    (14, User::Authenticated, Destination::Any, From::Domain),
+    (15, User::Anybody, Destination::Exact, From::Any),
+    (16, User::Anybody, Destination::Any, From::Any),
+];
+
+/// What a tier asks for, in words: `login's domain, any destination, sender's domain`.
+pub fn tier_words(tier: u8) -> String {
+    let mut tiers = TIERS.iter().filter(|(number, ..)| *number == tier);
+    let Some((_, user, destination, from)) = tiers.next() else {
+        return "MX".to_owned();
+    };
+    let user = match user {
+        User::Login => "full login",
+        User::LoginDomain => "login's domain",
+        User::Authenticated => "any authenticated user",
+        User::Anybody => "any user",
+    };
+    let destination = match destination {
+        Destination::Exact => "exact destination",
+        Destination::Any => "any destination",
+    };
+    let from = match from {
+        From::Address if tiers.next().is_some() => "full sender address, then its domain",
+        From::Address => "full sender address",
+        From::Domain => "sender's domain",
+        From::Any => "any sender",
+    };
+    format!("{user}, {destination}, {from}")
+}
+
+/// An address as it is compared: lower case, its domain in ASCII.
+pub(super) fn folded(mailbox: &Mailbox) -> String {
+    let text = mailbox.as_str();
+    let local = text.rsplit_once('@').map_or(text, |(local, _)| local);
+    format!("{local}@{}", mailbox.ascii_domain()).to_lowercase()
+}
+
+impl RouteTable {
+    /// The index of these rows; `settings` say how logins may be sent (ROUTE-41) and which remote
+    /// hosts have a file (ROUTE-4).
+    pub fn new(mut rows: Vec<RouteRow>, settings: &Settings) -> Self {
+        rows.sort_by_key(|row| row.id);
+        let mut buckets: HashMap<Key, Vec<Level>> = HashMap::new();
+        for row in &rows {
+            let folded = |text: &String| text.to_lowercase().into_boxed_str();
+            let key = Key {
+                user: row.user.as_ref().map(folded),
+                destination: row.destination.as_ref().map(folded),
+                from: row.mail_from.as_ref().map(folded),
+            };
+            let levels = buckets.entry(key).or_default();
+            let place = match levels.binary_search_by_key(&row.priority, |l| l.priority) {
+                Ok(place) => place,
+                Err(place) => {
+                    levels.insert(place, Level::new(row.priority));
+                    place
+                }
+            };
+            if let Some(level) = levels.get_mut(place) {
+                level.take(row, settings);
+            }
+        }
+        for (number, level) in buckets.values_mut().flatten().enumerate() {
+            let weights: Vec<u32> = level.targets.iter().map(|t| t.weight).collect();
+            level.cycle = cycle(&weights);
+            level.number = number;
+        }
+        RouteTable { rows, buckets }
+    }
+
+    /// The rows, by id.
+    pub fn rows(&self) -> &[RouteRow] {
+        &self.rows
+    }
+
+    /// The first tier that has rows for this, with its levels by priority.
+    fn find(&self, wanted: &Wanted<'_>) -> Option<(u8, &[Level])> {
+        if self.buckets.is_empty() {
+            return None;
+        }
+        let login = wanted.login.map(str::to_lowercase);
+        let login = login.as_deref();
+        let login_domain = login
+            .and_then(|l| l.rsplit_once('@'))
+            .map(|(_, domain)| domain);
+        let domain = wanted.domain.to_lowercase();
+        let address = wanted.sender.mailbox().map(folded);
+        let address = address.as_deref();
+        let from_domain = address
+            .and_then(|a| a.rsplit_once('@'))
+            .map(|(_, domain)| domain);
+        TIERS.iter().find_map(|&(tier, user, destination, from)| {
+            let asked = Asked {
+                user: match user {
+                    User::Login => Some(login?),
+                    User::LoginDomain => Some(login_domain?),
+                    User::Authenticated | User::Anybody => None,
+                },
+                destination: match destination {
+                    Destination::Exact => Some(domain.as_str()),
+                    Destination::Any => None,
+                },
+                from: match from {
+                    From::Address => Some(address?),
+                    From::Domain => Some(from_domain?),
+                    From::Any => None,
+                },
+            };
+            // ROUTE-9: a sender is believed only of somebody who has proved who he is.
+            if asked.from.is_some() && login.is_none() {
+                return None;
+            }
+            Some((tier, self.buckets.get(&asked)?.as_slice()))
+        })
+    }
+}
+
+impl std::fmt::Debug for RouteTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(&self.rows).finish()
+    }
+}
+
+impl Level {
+    fn new(priority: u32) -> Self {
+        Level {
+            priority,
+            targets: Vec::new(),
+            cycle: Vec::new(),
+            turn: AtomicU64::new(0),
+            number: 0,
+        }
+    }
+
+    /// Adds a row, or its weight to that of an identical one (ROUTE-11).
+    fn take(&mut self, row: &RouteRow, settings: &Settings) {
+        let host = relay_host(row, settings);
+        let same = |target: &&mut Target| {
+            let other = &*target.host;
+            (&*other.host, other.port, other.in_order) == (&*host.host, host.port, host.in_order)
+                && (&other.ips, &other.login, &other.password)
+                    == (&host.ips, &host.login, &host.password)
+        };
+        // Identical rows stand together more often than not, and many different ones are rare.
+        match self.targets.iter_mut().rev().find(same) {
+            Some(target) => target.weight += 1,
+            None => self.targets.push(Target {
+                id: row.id,
+                priority: row.priority,
+                host: Arc::new(host),
+                weight: 1,
+            }),
+        }
+    }
+}
+
+/// The remote of a row as a relay host.
+fn relay_host(row: &RouteRow, settings: &Settings) -> RelayHost {
+    let file = settings
+        .hosts
+        .iter()
+        .find(|host| host.host.eq_ignore_ascii_case(&row.remote_host));
+    let (login, password) = row.auth.clone().unzip();
+    let ips = row.local_ips.addresses();
+    RelayHost {
+        kind: HostKind::Table,
+        name: format!("route {}", row.id),
+        file: "route table".to_owned(),
+        host: row.remote_host.clone(),
+        port: row.remote_port,
+        ips: (!ips.is_empty()).then(|| ips.to_vec()),
+        in_order: matches!(row.local_ips, LocalIps::Failover(_)),
+        login,
+        password,
+        overwrite: false,
+        authclear: settings.rfmta.authclear,
+        verify: settings.rfmta.verify,
+        ssl: None,
+        group: file.and_then(|host| host.group.clone()),
+    }
+}
+
+/// The table as one message sees it: it takes one turn of each rotation that it comes to, however
+/// many recipients it has.
+pub struct Draw {
+    table: Arc<RouteTable>,
+    manner: Manner,
+    /// (level, turn)
+    drawn: Mutex<Vec<(usize, u64)>>,
+}
+
+enum Manner {
+    Takes,
+    Looks,
+}
+
+impl Draw {
+    /// For a message that is sent.
+    pub fn new(table: Arc<RouteTable>) -> Self {
+        let drawn = Mutex::default();
+        Draw {
+            table,
+            manner: Manner::Takes,
+            drawn,
+        }
+    }
+
+    /// For an explanation: what the next message would get, without taking its turn.
+    pub fn look(table: Arc<RouteTable>) -> Self {
+        Draw {
+            manner: Manner::Looks,
+            ..Draw::new(table)
+        }
+    }
+
+    /// The tier for this and the order of its rows; `None`: no row fits (ROUTE-2).
+    pub fn choose(&self, wanted: &Wanted<'_>) -> Option<Chosen> {
+        let (tier, levels) = self.table.find(wanted)?;
+        let mut targets = Vec::new();
+        for level in levels {
+            let most = MOST.saturating_sub(targets.len());
+            if most == 0 {
+                break;
+            }
+            let order = order(&level.cycle, self.turn(level), most).into_iter();
+            targets.extend(order.filter_map(|index| level.targets.get(index)).cloned());
+        }
+        Some(Chosen { tier, targets })
+    }
+
+    fn turn(&self, level: &Level) -> u64 {
+        if level.targets.len() < 2 {
+            return 0;
+        }
+        let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, turn)) = drawn.iter().find(|(number, _)| *number == level.number) {
+            return *turn;
+        }
+        let turn = match self.manner {
+            Manner::Takes => level.turn.fetch_add(1, Ordering::Relaxed),
+            Manner::Looks => level.turn.load(Ordering::Relaxed),
+        };
+        drawn.push((level.number, turn));
+        turn
+    }
+}
+
+impl std::fmt::Debug for Draw {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Draw").finish_non_exhaustive()
+    }
+}
