@@ -38,7 +38,8 @@ fn run(root: &Path, args: &SimulateArgs) -> Result<ExitCode, String> {
     let octets = fs::read(&args.plan).map_err(|e| format!("{}: {e}", args.plan.display()))?;
     let batches = plan(&octets).map_err(|why| format!("{}:{why}", args.plan.display()))?;
     for batch in &batches {
-        let known = batch.group.is_empty() || groups(&settings).iter().any(|(n, _)| *n == batch.group);
+        let known =
+            batch.group.is_empty() || groups(&settings).iter().any(|(n, _)| *n == batch.group);
         if !known {
             return Err(format!("there is no group @{} in domains/", batch.group));
         }
@@ -122,10 +123,17 @@ fn shown(forecast: &Forecast) -> String {
         let _ = writeln!(text, "  day       sent  set      waited longest for");
         for (number, day) in busy(days).iter().enumerate() {
             let set = day.set.map_or("-", |set| set.word());
-            let waited = day.bottleneck.map_or_else(String::new, |(control, limit, length)| {
-                format!("{} {limit}, {}", control.word(), hours(length))
-            });
-            let _ = writeln!(text, "  {:>3} {:>10}  {set:<8} {waited}", number + 1, day.sent);
+            let waited = day
+                .bottleneck
+                .map_or_else(String::new, |(control, limit, length)| {
+                    format!("{} {limit}, {}", control.word(), hours(length))
+                });
+            let _ = writeln!(
+                text,
+                "  {:>3} {:>10}  {set:<8} {waited}",
+                number + 1,
+                day.sent
+            );
         }
     }
     text.push_str("switches\n");
@@ -228,13 +236,25 @@ mod tests {
     fn a_plan_is_read_with_any_order_of_columns_and_faults_are_named() {
         let read = plan(b"messages;day;group\n100;1;@Isp\n\n5; 3; @\n").unwrap();
         assert_eq!(read.len(), 2);
-        assert_eq!((read[0].day, &*read[0].group, read[0].messages), (0, "isp", 100));
+        assert_eq!(
+            (read[0].day, &*read[0].group, read[0].messages),
+            (0, "isp", 100)
+        );
         assert_eq!((read[1].day, &*read[1].group), (2, ""));
         for (text, why) in [
-            ("day,group\n", "1: expected the columns day, group and messages; messages is missing"),
+            (
+                "day,group\n",
+                "1: expected the columns day, group and messages; messages is missing",
+            ),
             ("day,group,messages\n", "1: the plan is empty"),
-            ("day,group,messages\n0,@,5\n", "2: expected a day from 1 to 400"),
-            ("day,group,messages\n1,@,many\n", "2: expected a number as messages, found `many`"),
+            (
+                "day,group,messages\n0,@,5\n",
+                "2: expected a day from 1 to 400",
+            ),
+            (
+                "day,group,messages\n1,@,many\n",
+                "2: expected a number as messages, found `many`",
+            ),
         ] {
             assert_eq!(plan(text.as_bytes()).unwrap_err(), why);
         }
