@@ -92,8 +92,8 @@ const GRACE: Duration = Duration::from_secs(60);
 const LONGEST_WAIT: Duration = Duration::from_secs(595);
 
 /// All plans for one recipient, whose domain belongs to `group`, in order of preference; never
-/// empty. There are several only if several relay hosts are named; the next is for when the one
-/// before could not be reached.
+/// empty. There are several only if several relay hosts are named or several routes apply; the next
+/// is for when the one before could not be reached.
 pub fn plans(
     settings: &Settings,
     asked: &Asked<'_>,

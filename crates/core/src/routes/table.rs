@@ -10,7 +10,7 @@ use hashbrown::{Equivalent, HashMap};
 
 use super::cycle::{cycle, order};
 use super::{LocalIps, RouteRow};
-use crate::settings::{HostKind, RelayHost, Settings};
+use crate::settings::{HostKind, RelayHost, Secret, Settings};
 
 /// What is said where no row fits (ROUTE-24).
 pub const MX_TIER: u8 = 17;
@@ -36,7 +36,12 @@ struct Level {
     turn: AtomicU64,
     /// Which level of the table this is.
     number: usize,
+    /// Where in `targets` identical rows are, while the table is made.
+    places: HashMap<Identity, usize>,
 }
+
+/// What makes rows of one level the same: remote host, port, local addresses, login.
+type Identity = (String, u16, LocalIps, Option<(String, Secret)>);
 
 /// What one or several identical rows say.
 #[derive(Clone, Debug)]
@@ -203,6 +208,7 @@ impl RouteTable {
             let weights: Vec<u32> = level.targets.iter().map(|t| t.weight).collect();
             level.cycle = cycle(&weights);
             level.number = number;
+            level.places = HashMap::new();
         }
         RouteTable { rows, buckets }
     }
@@ -268,25 +274,26 @@ impl Level {
             cycle: Vec::new(),
             turn: AtomicU64::new(0),
             number: 0,
+            places: HashMap::new(),
         }
     }
 
     /// Adds a row, or its weight to that of an identical one (ROUTE-11).
     fn take(&mut self, row: &RouteRow, settings: &Settings) {
-        let host = relay_host(row, settings);
-        let same = |target: &&mut Target| {
-            let other = &*target.host;
-            (&*other.host, other.port, other.in_order) == (&*host.host, host.port, host.in_order)
-                && (&other.ips, &other.login, &other.password)
-                    == (&host.ips, &host.login, &host.password)
-        };
-        // Identical rows stand together more often than not, and many different ones are rare.
-        match self.targets.iter_mut().rev().find(same) {
+        let identity = (
+            row.remote_host.clone(),
+            row.remote_port,
+            row.local_ips.clone(),
+            row.auth.clone(),
+        );
+        let next = self.targets.len();
+        let place = *self.places.entry(identity).or_insert(next);
+        match self.targets.get_mut(place) {
             Some(target) => target.weight += 1,
             None => self.targets.push(Target {
                 id: row.id,
                 priority: row.priority,
-                host: Arc::new(host),
+                host: Arc::new(relay_host(row, settings)),
                 weight: 1,
             }),
         }

@@ -331,7 +331,21 @@ fn route_24_a_decision_does_not_grow_with_the_table() {
         });
         best.min().unwrap()
     };
+    // All in one tier, each different: the table is made in no time either.
+    let one = |id| RouteRow {
+        id,
+        ..row(&format!("-rh r{id}.example"))
+    };
+    let wide = Arc::new(RouteTable::new((1..=10_000).map(one).collect(), &settings));
+    let wanted = Wanted {
+        login: None,
+        sender: &from,
+        domain: "d7.example",
+    };
+    let chosen = Draw::new(wide).choose(&wanted).unwrap();
+    assert_eq!(chosen.targets.len(), 32, "more are never tried");
     let (few, many) = (cost(&rows(10)), cost(&rows(10_000)));
+    println!("200 decisions: {few:?} with 10 rows, {many:?} with 10,000");
     assert!(
         many < few * 5,
         "{few:?} for 10 rows, {many:?} for 10,000, each 200 times"

@@ -15,6 +15,7 @@ mod postfix;
 mod process;
 mod process_accounts;
 mod process_commands;
+mod process_dkim;
 mod process_dns_help;
 mod process_identity;
 mod process_peers;

@@ -13,7 +13,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::process::{Server, until};
 
 /// Debian's packages for everything that the tests with real peers call.
-const PACKAGES: &str = "postfix swaks libnet-ssleay-perl curl python3 openssl bind9 bind9-utils";
+const PACKAGES: &str =
+    "postfix swaks libnet-ssleay-perl curl python3 openssl bind9 bind9-utils opendkim";
 
 /// A command of the system, or a failure that says what to install.
 ///
@@ -94,6 +95,17 @@ impl Postfix {
         let file = fs::read_to_string(self.home.path().join("etc/server.pem")).unwrap();
         let begin = file.find("-----BEGIN CERTIFICATE-----").unwrap();
         file[begin..].to_owned()
+    }
+
+    /// Adds to its configuration, and waits until it is in force.
+    pub fn configure(&self, lines: &str) {
+        let folder = self.home.path().join("etc");
+        let main = folder.join("main.cf");
+        let before = fs::read_to_string(&main).unwrap();
+        fs::write(&main, format!("{before}\n{lines}")).unwrap();
+        let reloaded = tool("postfix").arg("-c").arg(folder).arg("reload").output();
+        assert!(reloaded.is_ok_and(|output| output.status.success()));
+        self.logged("reload -- version");
     }
 
     /// What it logged so far.

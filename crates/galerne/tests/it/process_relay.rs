@@ -141,7 +141,7 @@ async fn relay_82_conf_89_one_line_in_each_log_with_all_that_happened() {
 
     let mta = tree.read("logs/rfmta.csv");
     let header = "rfsenddate,user,ref,rfmailno,rfrecno,email,sender,rfsendip,rfmxhost,rfmxip,rfdm,rfstp,rfcode,rfrcv,\
-                  rfpattern,rfstr,rfstatus,rfhop,rfset,duration";
+                  rfpattern,rfstr,rfstatus,rfhop,rfset,duration,tls";
     assert_eq!(mta.lines().next(), Some(header));
     let mta = rows(&mta);
     assert_eq!(mta.len(), 2);

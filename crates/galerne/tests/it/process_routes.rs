@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use galerne_sim::nameserver::NameServer;
 use galerne_sim::sink::{Rule, Sink, SinkOptions, Stage};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::process::{MESSAGE, Output, Tree, finish};
@@ -41,7 +42,7 @@ fn example(tree: &Tree) {
 }
 
 #[test]
-fn route_13_route_16_route_17_route_18_route_21_the_table_of_the_example() {
+fn route_13_route_16_route_17_route_18_route_19_route_21_the_table_of_the_example() {
     let tree = Tree::new("");
     assert_eq!(
         ok(tree.command("routes list")),
@@ -296,6 +297,19 @@ async fn route_22_the_running_server_uses_a_change_for_the_next_message() {
         2,
         "kept over the stop"
     );
+}
+
+#[test]
+fn route_12_a_route_that_was_answered_survives_a_crash_of_the_server() {
+    let tree = Tree::new("");
+    let server = tree.run();
+    assert_eq!(ok(tree.command("routes add -rh a.example")), "1\n");
+    assert_eq!(ok(tree.command("routes add -rh b.example")), "2\n");
+    assert_eq!(ok(tree.command("routes del 2")), "");
+    server.signal(Signal::KILL);
+    server.end();
+    assert_eq!(ok(tree.command("routes list")).lines().count(), 1);
+    assert_eq!(ok(tree.command("routes add -rh c.example")), "3\n");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -214,6 +214,10 @@ async fn t_16_domains_with_the_same_hosts_are_not_mixed_where_one_is_secure() {
 
 /// Sends with REQUIRETLS; gives the reply to the content.
 async fn required(world: &World, to: &str, content: &str) -> String {
+    required_by(world, &[to], content).await
+}
+
+async fn required_by(world: &World, to: &[&str], content: &str) -> String {
     let mut client = world.tls_client(CLIENT).await;
     let hello = client.hello().await;
     assert!(hello.offers("REQUIRETLS"), "{hello}");
@@ -226,7 +230,9 @@ async fn required(world: &World, to: &str, content: &str) -> String {
     );
     let mail = "MAIL FROM:<orders@example.com> REQUIRETLS";
     assert_eq!(client.say(mail).await, "250 2.1.0 OK");
-    assert_eq!(client.say(&format!("RCPT TO:<{to}>")).await, "250 2.1.5 OK");
+    for to in to {
+        assert_eq!(client.say(&format!("RCPT TO:<{to}>")).await, "250 2.1.5 OK");
+    }
     client.say("DATA").await;
     client.send_raw(content.as_bytes()).await.unwrap();
     client.say(".").await
@@ -308,6 +314,28 @@ async fn relay_14_the_next_host_may_know_requiretls() {
     let reply = required(&world, "anna@example.org", MESSAGE).await;
     assert!(reply.starts_with("250 "), "{reply}");
     assert_eq!((first.attempts().len(), spare.messages().len()), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn relay_14_ret_37_a_notification_of_such_a_message_requires_tls_as_well() {
+    let world = world();
+    knows_requiretls(&world, &world.ca, true);
+    world.mx("example.net", "198.51.100.26");
+    let options = SinkOptions {
+        tls: Some(world.ca.server(&["mx.example.com"])),
+        requiretls: true,
+        ..SinkOptions::default()
+    };
+    let home = world.mx_with("example.com", "198.51.100.27", options);
+    let to = ["anna@example.org", "bert@example.net"];
+    let reply = required_by(&world, &to, MESSAGE).await;
+    assert!(reply.starts_with("250"), "{reply}");
+    let told = home.messages().remove(0);
+    assert!(
+        told.envelope[0].starts_with("MAIL FROM:<>") && told.envelope[0].ends_with(" REQUIRETLS"),
+        "{:?}",
+        told.envelope
+    );
 }
 
 // -- broken TLS, sessions ------------------------------------------------------------------------
