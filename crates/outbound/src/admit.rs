@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::attempt::Admission;
 use crate::connection::Key;
 use crate::delivery::Delivery;
-use crate::pace::{Idle, Leave, Pace, SessionMark, Spot, Wish};
+use crate::pace::{Idle, Leave, Pace, SessionMark, Spot, Turn, Wish};
 use crate::pool::quit;
 
 /// What a hop asks for.
@@ -59,21 +59,28 @@ pub async fn admit(
         return Admitted::Here(Admission::default());
     };
     let pace = &delivery.pace;
-    let granted = match pace.try_leave(&wish) {
-        Some(granted) => Some(granted),
+    let turn = match pace.try_leave(&wish) {
+        Some((leave, mark)) => Some(Turn::New(leave, mark)),
         None => {
             delivery.tools.pool.give_way(&wish);
-            pace.leave(wish, ask.deadline).await
+            pace.leave(wish, key, ask.deadline).await
         }
     };
-    match granted {
+    match turn {
         None => Admitted::NoOutbound,
-        Some((leave, mark)) if leave.outbound() == ask.outbound => Admitted::Here(Admission {
-            connection: None,
+        Some(Turn::InSession(connection, leave)) => Admitted::Here(Admission {
+            connection: Some(*connection),
             leave: Some(leave),
-            mark: Some(mark),
+            mark: None,
         }),
-        Some((leave, mark)) => Admitted::Elsewhere(leave, mark),
+        Some(Turn::New(leave, mark)) if leave.outbound() == ask.outbound => {
+            Admitted::Here(Admission {
+                connection: None,
+                leave: Some(leave),
+                mark: Some(mark),
+            })
+        }
+        Some(Turn::New(leave, mark)) => Admitted::Elsewhere(leave, mark),
     }
 }
 

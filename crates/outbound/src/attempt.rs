@@ -513,7 +513,7 @@ async fn transact(
         return (Step::Stale(end), connection.mark.take());
     }
     if usable {
-        give_back(tools, connection);
+        give_back(tools, leave.as_ref(), connection);
     } else {
         tokio::spawn(quit(connection));
     }
@@ -581,7 +581,12 @@ fn is_stale(end: &End) -> bool {
     })
 }
 
-fn give_back(tools: &Tools, connection: Connection) {
+fn give_back(tools: &Tools, leave: Option<&Leave>, connection: Connection) {
+    let kept = match leave {
+        Some(leave) => leave.pace().hand_on(connection),
+        None => Some(connection),
+    };
+    let Some(connection) = kept else { return };
     if let Some(connection) = tools.pool.put(connection, Instant::now()) {
         tokio::spawn(quit(connection));
     }

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
 use galerne_core::flow::desk::{Case, Demand, Desk, GroupFlow, Row, Saved, Switched, Travel};
@@ -15,9 +15,12 @@ use galerne_core::flow::{Moment, Set, Verdict};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
+use crate::connection::{Connection, Key};
+
 /// Flow control of this process.
 pub struct Pace {
     inner: Mutex<Inner>,
+    shared: Weak<Pace>,
     began: Instant,
     began_at: Moment,
 }
@@ -32,6 +35,8 @@ struct Inner {
 /// Those who wait for one group.
 #[derive(Default)]
 struct Line {
+    /// When somebody looks whether one of them may go.
+    armed: Option<Moment>,
     /// Accounts in the order of their turns; each with its waiters, oldest first.
     turns: VecDeque<(Arc<str>, VecDeque<Waiter>)>,
 }
@@ -39,6 +44,8 @@ struct Line {
 struct Waiter {
     ticket: u64,
     wish: Arc<Wish>,
+    /// The session that it would use.
+    key: Key,
     granted: oneshot::Sender<Granted>,
 }
 
@@ -56,11 +63,19 @@ pub struct Wish {
     pub count: u64,
 }
 
-/// Leave for some messages of a wish from one outbound, in a session to be opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Granted {
-    outbound: IpAddr,
-    count: u64,
+/// Leave for some messages of a wish.
+enum Granted {
+    /// From this outbound, in a session to be opened.
+    New { outbound: IpAddr, count: u64 },
+    /// In this one, which has just become free.
+    InSession(Box<Connection>, u64),
+}
+
+/// What came of waiting.
+pub enum Turn {
+    /// In a session to be opened.
+    New(Leave, SessionMark),
+    InSession(Box<Connection>, Leave),
 }
 
 /// What a message or a session is counted under.
@@ -138,17 +153,18 @@ impl Pace {
     pub fn new(groups: Vec<(String, GroupFlow)>, saved: Vec<Saved>) -> (Arc<Self>, Vec<String>) {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let now = since.map_or(0, |length| u64::try_from(length.as_millis()).unwrap_or(0));
-        let pace = Pace {
+        let pace = Arc::new_cyclic(|shared| Pace {
             inner: Mutex::default(),
+            shared: shared.clone(),
             began: Instant::now(),
             began_at: Moment(now),
-        };
+        });
         let faults = {
             let mut inner = pace.lock();
             inner.desk.configure(groups);
             inner.desk.restore(pace.began_at, saved)
         };
-        (Arc::new(pace), faults)
+        (pace, faults)
     }
 
     /// New settings came into force.
@@ -156,7 +172,7 @@ impl Pace {
         let now = self.now();
         let mut inner = self.lock();
         inner.desk.configure(groups);
-        inner.serve_all(now);
+        self.serve_all(&mut inner, now);
     }
 
     /// The time of flow control: that of the host at the start, and then monotonic (T-49, T-65).
@@ -176,38 +192,20 @@ impl Pace {
     /// another sender to the same group.
     pub fn in_session(self: &Arc<Self>, mark: &mut SessionMark, wish: &Wish) -> Idle {
         let now = self.now();
-        let spot = wish.spot(mark.spot.ip);
         let mut inner = self.lock();
-        let chain = u64::from(inner.desk.chain(now, spot.case()));
-        if chain > 0 && mark.messages >= chain {
-            return Idle::UsedUp;
-        }
-        if spot.group != mark.spot.group || inner.lines.contains_key(&wish.group) {
+        if inner.lines.contains_key(&wish.group) {
             return Idle::Keep;
         }
-        let before = mark.spot.clone();
-        let travel = match (before.domain == spot.domain, before.sender == spot.sender) {
-            (true, true) => Travel::SameSession,
-            (true, false) => Travel::TakenOver {
-                from: &before.sender,
-            },
-            // In the group of all others each domain has its sessions (FLOW-51).
-            (false, _) if spot.group.is_empty() => return Idle::Keep,
-            (false, true) => Travel::SameSession,
-            (false, false) => Travel::TakenOver {
-                from: &before.sender,
-            },
-        };
-        let Ok(count) = inner.desk.ask(now, spot.case(), travel, wish.count) else {
-            return Idle::Keep;
-        };
-        mark.spot = spot.clone();
-        Idle::Leave(Leave {
-            pace: self.clone(),
-            spot,
-            count,
-            unsent: count,
-        })
+        match inner.ask_mark(now, mark, wish) {
+            Err(UsedUp) => Idle::UsedUp,
+            Ok(None) => Idle::Keep,
+            Ok(Some(count)) => Idle::Leave(Leave {
+                pace: self.clone(),
+                spot: mark.spot.clone(),
+                count,
+                unsent: count,
+            }),
+        }
     }
 
     /// Whether none may go from this outbound now, or others wait already.
@@ -222,34 +220,47 @@ impl Pace {
                 .is_err()
     }
 
-    /// Waits for leave in a session to be opened. `None`: not before `deadline`. Dropping the
-    /// future leaves the line.
-    pub async fn leave(
-        self: &Arc<Self>,
-        wish: Wish,
-        deadline: Instant,
-    ) -> Option<(Leave, SessionMark)> {
+    /// Waits for leave, in a session to be opened or in one of that key that becomes free.
+    /// `None`: not before `deadline`. Dropping the future leaves the line.
+    pub async fn leave(self: &Arc<Self>, wish: Wish, key: &Key, deadline: Instant) -> Option<Turn> {
         let wish = Arc::new(wish);
         let granted = match self.at_once(&wish) {
             Some(granted) => granted,
-            None => self.wait(&wish, deadline).await?,
+            None => self.wait(&wish, key, deadline).await?,
         };
-        Some(self.given(&wish, granted))
+        Some(match granted {
+            Granted::New { outbound, count } => {
+                let (leave, mark) = self.given(&wish, outbound, count);
+                Turn::New(leave, mark)
+            }
+            Granted::InSession(connection, count) => {
+                let spot = wish.spot(connection.key.outbound);
+                let leave = Leave {
+                    pace: self.clone(),
+                    spot,
+                    count,
+                    unsent: count,
+                };
+                Turn::InSession(connection, leave)
+            }
+        })
     }
 
     /// Leave in a session to be opened, at once or not at all.
     pub fn try_leave(self: &Arc<Self>, wish: &Wish) -> Option<(Leave, SessionMark)> {
-        let granted = self.at_once(wish)?;
-        Some(self.given(wish, granted))
+        match self.at_once(wish)? {
+            Granted::New { outbound, count } => Some(self.given(wish, outbound, count)),
+            Granted::InSession(..) => None,
+        }
     }
 
-    fn given(self: &Arc<Self>, wish: &Wish, granted: Granted) -> (Leave, SessionMark) {
-        let spot = wish.spot(granted.outbound);
+    fn given(self: &Arc<Self>, wish: &Wish, outbound: IpAddr, count: u64) -> (Leave, SessionMark) {
+        let spot = wish.spot(outbound);
         let leave = Leave {
             pace: self.clone(),
             spot: spot.clone(),
-            count: granted.count,
-            unsent: granted.count,
+            count,
+            unsent: count,
         };
         let mark = SessionMark {
             pace: self.clone(),
@@ -269,45 +280,61 @@ impl Pace {
         }
     }
 
-    async fn wait(&self, wish: &Arc<Wish>, deadline: Instant) -> Option<Granted> {
-        let (sender, mut granted) = oneshot::channel();
-        let ticket = self.line_up(wish, sender);
-        let place = Place {
+    async fn wait(&self, wish: &Arc<Wish>, key: &Key, deadline: Instant) -> Option<Granted> {
+        let (sender, granted) = oneshot::channel();
+        let ticket = self.line_up(wish, key, sender);
+        let mut place = Place {
             pace: self,
             wish,
             ticket,
+            granted,
+            is_left: false,
         };
-        loop {
-            // Serving after lining up, so that nothing that happened in between is missed.
-            let again = {
-                let now = self.now();
-                let mut inner = self.lock();
-                inner.serve(now, &wish.group);
-                inner.earliest(now, wish)
-            };
-            let again = again.map_or(deadline, |moment| self.instant(moment));
-            tokio::select! {
-                biased;
-                granted = &mut granted => {
-                    std::mem::forget(place);
-                    return granted.ok();
-                }
-                () = sleep_until(again.min(deadline)) => {}
+        let granted = tokio::select! {
+            biased;
+            granted = &mut place.granted => granted.ok(),
+            // It may have been granted at the last moment.
+            () = sleep_until(deadline) => place.granted.try_recv().ok(),
+        };
+        place.is_left = granted.is_some();
+        granted
+    }
+
+    /// A session has become free: it goes to the next in the line who can use it. Given back, it
+    /// is to be kept; `None`: it was handed on, or has ended to make room.
+    pub fn hand_on(self: &Arc<Self>, connection: Connection) -> Option<Connection> {
+        let Some(mark) = &connection.mark else {
+            return Some(connection);
+        };
+        let group = mark.spot.group.clone();
+        let now = self.now();
+        let (rest, waits) = {
+            let mut inner = self.lock();
+            if !inner.lines.contains_key(&group) {
+                return Some(connection);
             }
-            if Instant::now() >= deadline {
-                drop(place);
-                // It may have been granted at the last moment.
-                return granted.try_recv().ok();
+            let rest = inner.hand_on(now, &group, connection);
+            let waits = inner.lines.contains_key(&group);
+            (rest, waits)
+        };
+        match rest {
+            // Nobody can use it, and it holds a place that somebody waits for.
+            Some(connection) if waits => {
+                tokio::spawn(crate::pool::quit(connection));
+                None
             }
+            rest => rest,
         }
     }
 
-    fn line_up(&self, wish: &Arc<Wish>, granted: oneshot::Sender<Granted>) -> u64 {
+    fn line_up(&self, wish: &Arc<Wish>, key: &Key, granted: oneshot::Sender<Granted>) -> u64 {
+        let now = self.now();
         let mut inner = self.lock();
         inner.tickets += 1;
         let waiter = Waiter {
             ticket: inner.tickets,
             wish: wish.clone(),
+            key: key.clone(),
             granted,
         };
         let ticket = waiter.ticket;
@@ -320,6 +347,8 @@ impl Pace {
                 line.turns.push_back((wish.account.clone(), waiters));
             }
         }
+        // Something may have become free since it was asked.
+        self.serve(&mut inner, now, &wish.group);
         ticket
     }
 
@@ -355,7 +384,7 @@ impl Pace {
         let now = self.now();
         let mut inner = self.lock();
         act(&mut inner.desk, now);
-        inner.serve(now, &spot.group);
+        self.serve(&mut inner, now, &spot.group);
     }
 
     /// An operator switches (FLOW-49).
@@ -363,7 +392,7 @@ impl Pace {
         let now = self.now();
         let mut inner = self.lock();
         inner.desk.demand(now, demand);
-        inner.serve_all(now);
+        self.serve_all(&mut inner, now);
     }
 
     /// Evaluates all rules: at least once a minute (FLOW-36).
@@ -371,7 +400,7 @@ impl Pace {
         let now = self.now();
         let mut inner = self.lock();
         inner.desk.tick(now);
-        inner.serve_all(now);
+        self.serve_all(&mut inner, now);
     }
 
     /// States that changed since the last call, to be stored, and the switches, to be told.
@@ -388,6 +417,44 @@ impl Pace {
     /// All states of a group, or of all.
     pub fn rows(&self, group: Option<&str>) -> Vec<Row> {
         self.lock().desk.rows(self.now(), group)
+    }
+
+    fn serve_all(&self, inner: &mut Inner, now: Moment) {
+        let groups: Vec<Arc<str>> = inner.lines.keys().cloned().collect();
+        for group in groups {
+            self.serve(inner, now, &group);
+        }
+    }
+
+    /// Lets go whom the limits of the group allow, and looks again when that may change by itself.
+    fn serve(&self, inner: &mut Inner, now: Moment, group: &str) {
+        let Some(next) = inner.serve(now, group) else {
+            return;
+        };
+        let Some((name, line)) = inner.lines.get_key_value(group) else {
+            return;
+        };
+        if line.armed.is_some_and(|armed| armed <= next) {
+            return;
+        }
+        let name = name.clone();
+        if let Some(line) = inner.lines.get_mut(group) {
+            line.armed = Some(next);
+        }
+        let shared = self.shared.clone();
+        let at = self.instant(next);
+        tokio::spawn(async move {
+            sleep_until(at).await;
+            let Some(pace) = shared.upgrade() else { return };
+            let now = pace.now();
+            let mut inner = pace.lock();
+            if let Some(line) = inner.lines.get_mut(&name)
+                && line.armed == Some(next)
+            {
+                line.armed = None;
+                pace.serve(&mut inner, now, &name);
+            }
+        });
     }
 
     /// How many wait.
@@ -407,7 +474,7 @@ impl Inner {
                 .desk
                 .ask(now, spot.case(), Travel::NewSession, wish.count);
             let count = asked.ok()?;
-            Some(Granted { outbound, count })
+            Some(Granted::New { outbound, count })
         })
     }
 
@@ -430,11 +497,10 @@ impl Inner {
         moments.min()
     }
 
-    /// Lets go whom the group's limits allow: one of each account in turn, until none may.
-    fn serve(&mut self, now: Moment, group: &str) {
-        let Some(mut line) = self.lines.remove(group) else {
-            return;
-        };
+    /// Lets go whom the group's limits allow: one of each account in turn, until none may. Gives
+    /// the earliest moment at which one of the others may go.
+    fn serve(&mut self, now: Moment, group: &str) -> Option<Moment> {
+        let mut line = self.lines.remove(group)?;
         let mut name = None;
         let mut passed = 0;
         // What was refused in this round need not be asked again for others who want the same.
@@ -461,8 +527,8 @@ impl Inner {
             match found.and_then(|(place, granted)| Some((waiters.remove(place)?, granted))) {
                 Some((waiter, granted)) => {
                     passed = 0;
-                    if waiter.granted.send(granted).is_err() {
-                        self.unused_grant(now, &waiter.wish, granted);
+                    if let Err(granted) = waiter.granted.send(granted) {
+                        self.unused_grant(now, &waiter.wish, &granted);
                         refused.clear();
                     }
                 }
@@ -472,48 +538,155 @@ impl Inner {
                 line.turns.push_back((account, waiters));
             }
         }
+        let moments = refused.iter().filter_map(|wish| self.earliest(now, wish));
+        let next = moments.collect::<Vec<_>>().into_iter().min();
         if let (Some(name), false) = (name, line.turns.is_empty()) {
             self.lines.insert(name, line);
+            return next;
         }
+        None
     }
 
-    fn serve_all(&mut self, now: Moment) {
-        let groups: Vec<Arc<str>> = self.lines.keys().cloned().collect();
-        for group in groups {
-            self.serve(now, &group);
+    /// Gives a free session to the next in the line who can use it. Given back: nobody can.
+    fn hand_on(&mut self, now: Moment, group: &str, connection: Connection) -> Option<Connection> {
+        let Some((name, mut line)) = self.lines.remove_entry(group) else {
+            return Some(connection);
+        };
+        let mut free = Some(connection);
+        for _ in 0..line.turns.len() {
+            let (Some(mut connection), Some((account, mut waiters))) =
+                (free.take(), line.turns.pop_front())
+            else {
+                break;
+            };
+            waiters.retain(|waiter| !waiter.granted.is_closed());
+            let found = waiters.iter().enumerate().find_map(|(place, waiter)| {
+                let count = self.ask_in(now, &mut connection, &waiter.key, &waiter.wish)?;
+                Some((place, count))
+            });
+            let taken = found.and_then(|(place, count)| Some((waiters.remove(place)?, count)));
+            if !waiters.is_empty() {
+                line.turns.push_back((account, waiters));
+            }
+            let Some((waiter, count)) = taken else {
+                free = Some(connection);
+                continue;
+            };
+            let granted = Granted::InSession(Box::new(connection), count);
+            if let Err(Granted::InSession(back, count)) = waiter.granted.send(granted) {
+                // It has just gone away.
+                let spot = waiter.wish.spot(back.key.outbound);
+                self.desk.given_back(now, spot.case(), count);
+                free = Some(*back);
+            }
         }
+        if !line.turns.is_empty() {
+            self.lines.insert(name, line);
+        }
+        free
     }
 
-    fn unused_grant(&mut self, now: Moment, wish: &Wish, granted: Granted) {
-        let spot = wish.spot(granted.outbound);
-        self.desk.given_back(now, spot.case(), granted.count);
-        self.desk.session_unused(now, spot.case());
+    /// Asks for leave in a free session.
+    fn ask_in(
+        &mut self,
+        now: Moment,
+        connection: &mut Connection,
+        key: &Key,
+        wish: &Wish,
+    ) -> Option<u64> {
+        if connection.key != *key {
+            return None;
+        }
+        let mark = connection.mark.as_mut()?;
+        self.ask_mark(now, mark, wish).ok().flatten()
+    }
+
+    /// Asks for leave in the session of a mark. `Err`: it has carried as many as it may.
+    fn ask_mark(
+        &mut self,
+        now: Moment,
+        mark: &mut SessionMark,
+        wish: &Wish,
+    ) -> Result<Option<u64>, UsedUp> {
+        let spot = wish.spot(mark.spot.ip);
+        let chain = u64::from(self.desk.chain(now, spot.case()));
+        if chain > 0 && mark.messages >= chain {
+            return Err(UsedUp);
+        }
+        // In the group of all others each domain has its sessions (FLOW-51).
+        let other_domain = spot.group.is_empty() && mark.spot.domain != spot.domain;
+        if spot.group != mark.spot.group || other_domain {
+            return Ok(None);
+        }
+        let before = mark.spot.sender.clone();
+        let travel = match before == spot.sender {
+            true => Travel::SameSession,
+            false => Travel::TakenOver { from: &before },
+        };
+        let asked = self.desk.ask(now, spot.case(), travel, wish.count);
+        let count = asked.ok();
+        if count.is_some() {
+            mark.spot = spot;
+        }
+        Ok(count)
+    }
+
+    fn unused_grant(&mut self, now: Moment, wish: &Wish, granted: &Granted) {
+        match granted {
+            Granted::New { outbound, count } => {
+                let spot = wish.spot(*outbound);
+                self.desk.given_back(now, spot.case(), *count);
+                self.desk.session_unused(now, spot.case());
+            }
+            Granted::InSession(connection, count) => {
+                let spot = wish.spot(connection.key.outbound);
+                self.desk.given_back(now, spot.case(), *count);
+            }
+        }
     }
 }
+
+/// A session has carried as many messages as it may.
+struct UsedUp;
 
 /// A place in the line; leaving it takes the waiter out.
 struct Place<'a> {
     pace: &'a Pace,
     wish: &'a Wish,
     ticket: u64,
+    granted: oneshot::Receiver<Granted>,
+    /// It was left already, with leave to go.
+    is_left: bool,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let now = self.pace.now();
-        let mut inner = self.pace.lock();
-        let Some(line) = inner.lines.get_mut(&self.wish.group) else {
+        if self.is_left {
             return;
-        };
-        for (_, waiters) in &mut line.turns {
-            waiters.retain(|waiter| waiter.ticket != self.ticket);
         }
-        line.turns.retain(|(_, waiters)| !waiters.is_empty());
-        if line.turns.is_empty() {
-            inner.lines.remove(&self.wish.group);
+        let now = self.pace.now();
+        // Dropped last, when nothing is locked: a session in it reports its end.
+        let mut late = None;
+        let mut inner = self.pace.lock();
+        if let Some(line) = inner.lines.get_mut(&self.wish.group) {
+            for (_, waiters) in &mut line.turns {
+                waiters.retain(|waiter| waiter.ticket != self.ticket);
+            }
+            line.turns.retain(|(_, waiters)| !waiters.is_empty());
+            if line.turns.is_empty() {
+                inner.lines.remove(&self.wish.group);
+            }
+        }
+        // What was granted and not taken is given back.
+        self.granted.close();
+        if let Ok(granted) = self.granted.try_recv() {
+            inner.unused_grant(now, self.wish, &granted);
+            late = Some(granted);
         }
         // Who stood behind may be able to go.
-        inner.serve(now, &self.wish.group);
+        self.pace.serve(&mut inner, now, &self.wish.group);
+        drop(inner);
+        drop(late);
     }
 }
 
@@ -526,6 +699,11 @@ impl Leave {
     /// From where.
     pub fn outbound(&self) -> IpAddr {
         self.spot.ip
+    }
+
+    /// Who gave it.
+    pub fn pace(&self) -> &Arc<Pace> {
+        &self.pace
     }
 
     /// What it is counted under.

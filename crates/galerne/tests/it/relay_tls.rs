@@ -332,6 +332,7 @@ async fn route_42_relay_66_auth_refused_is_an_error_of_the_operator_and_no_bounc
             }
         })
         .filter(|text| text.starts_with("error: "))
+        .filter(|text| text.starts_with("error: "))
         .collect();
     assert_eq!(notes.len(), 1, "{notes:?}");
     assert!(

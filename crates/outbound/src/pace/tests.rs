@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use galerne_core::flow::Control;
 use galerne_core::flow::params::Sections;
+use galerne_core::tls_policy::{Encryption, Proof};
 
 use super::*;
 
@@ -38,9 +39,34 @@ fn soon() -> Instant {
     Instant::now() + MINUTE
 }
 
+fn key() -> Key {
+    Key {
+        outbound: IpAddr::from([192, 0, 2, 1]),
+        remote: "198.51.100.25:25".parse().unwrap(),
+        host: "mx.isp.example".into(),
+        ehlo: "mta.example".into(),
+        encryption: Encryption::Never,
+        proof: Proof::None,
+        credentials: None,
+        auth_in_clear: false,
+    }
+}
+
+/// Leave in a new session; `None`: not before the deadline.
+async fn in_new_session(
+    pace: &Arc<Pace>,
+    wish: Wish,
+    deadline: Instant,
+) -> Option<(Leave, SessionMark)> {
+    match pace.leave(wish, &key(), deadline).await? {
+        Turn::New(leave, mark) => Some((leave, mark)),
+        Turn::InSession(..) => panic!("there is no session"),
+    }
+}
+
 /// Sends one message and ends its session.
 async fn pass(pace: &Arc<Pace>, wish: Wish) -> Option<IpAddr> {
-    let (mut leave, mut mark) = pace.leave(wish, soon()).await?;
+    let (mut leave, mut mark) = in_new_session(pace, wish, soon()).await?;
     mark.used();
     leave.mail_sent();
     Some(leave.outbound())
@@ -57,7 +83,11 @@ async fn relay_69_flow_29_who_may_not_go_now_waits_until_a_window_has_room_or_th
     assert!(pass(&pace, wish("shop")).await.is_some());
     assert_eq!(began.elapsed(), MINUTE / 2);
     let deadline = Instant::now() + Duration::from_secs(10);
-    assert!(pace.leave(wish("shop"), deadline).await.is_none());
+    assert!(
+        in_new_session(&pace, wish("shop"), deadline)
+            .await
+            .is_none()
+    );
     assert_eq!(Instant::now(), deadline);
     assert_eq!(pace.waiting(), 0);
 }
@@ -65,7 +95,7 @@ async fn relay_69_flow_29_who_may_not_go_now_waits_until_a_window_has_room_or_th
 #[tokio::test(start_paused = true)]
 async fn relay_69_a_session_that_ends_lets_the_next_go_at_once() {
     let pace = pace(one_thread);
-    let (leave, mark) = pace.leave(wish("shop"), soon()).await.unwrap();
+    let (leave, mark) = in_new_session(&pace, wish("shop"), soon()).await.unwrap();
     let began = Instant::now();
     let other = tokio::spawn({
         let pace = pace.clone();
@@ -88,8 +118,8 @@ async fn flow_23_another_outbound_that_is_free_is_taken() {
             .into(),
         ..wish("shop")
     };
-    let first = pace.leave(both(), soon()).await.unwrap();
-    let second = pace.leave(both(), soon()).await.unwrap();
+    let first = in_new_session(&pace, both(), soon()).await.unwrap();
+    let second = in_new_session(&pace, both(), soon()).await.unwrap();
     assert_eq!(first.0.outbound(), IpAddr::from([192, 0, 2, 1]));
     assert_eq!(second.0.outbound(), IpAddr::from([192, 0, 2, 2]));
 }
@@ -97,7 +127,7 @@ async fn flow_23_another_outbound_that_is_free_is_taken() {
 #[tokio::test(start_paused = true)]
 async fn flow_22_accounts_take_turns_and_each_keeps_its_order() {
     let pace = pace(one_thread);
-    let held = pace.leave(wish("first"), soon()).await.unwrap();
+    let held = in_new_session(&pace, wish("first"), soon()).await.unwrap();
     let order = Arc::new(Mutex::new(Vec::new()));
     let mut tasks = Vec::new();
     for (number, account) in ["big", "big", "big", "big", "small", "small"]
@@ -144,7 +174,7 @@ async fn relay_69_one_that_cannot_go_holds_up_nobody_who_can() {
 #[tokio::test(start_paused = true)]
 async fn relay_71_who_goes_away_leaves_the_line_and_nothing_is_lost() {
     let pace = pace(one_thread);
-    let held = pace.leave(wish("shop"), soon()).await.unwrap();
+    let held = in_new_session(&pace, wish("shop"), soon()).await.unwrap();
     let gone = tokio::spawn({
         let pace = pace.clone();
         async move { pass(&pace, wish("shop")).await }
@@ -164,7 +194,7 @@ async fn flow_20_flow_27_chain_and_what_is_given_back() {
         set.chainmax = Some(2);
         (set.volttllow, set.volmaxlow) = (Some(MINUTE), Some(5));
     });
-    let (mut leave, mut mark) = pace.leave(wish("shop"), soon()).await.unwrap();
+    let (mut leave, mut mark) = in_new_session(&pace, wish("shop"), soon()).await.unwrap();
     leave.mail_sent();
     mark.used();
     let Idle::Leave(mut second) = pace.in_session(&mut mark, &wish("shop")) else {
@@ -174,7 +204,7 @@ async fn flow_20_flow_27_chain_and_what_is_given_back() {
     mark.used();
     let third = pace.in_session(&mut mark, &wish("shop"));
     assert!(matches!(third, Idle::UsedUp), "chainmax");
-    drop(pace.leave(wish("shop"), soon()).await.unwrap());
+    drop(in_new_session(&pace, wish("shop"), soon()).await.unwrap());
     let low = pace.rows(Some("isp"))[0].low;
     assert_eq!(low, (2, 5), "what was not sent does not count");
 }
@@ -189,7 +219,7 @@ async fn flow_26_several_recipients_go_as_far_as_the_window_allows() {
         count: 100,
         ..wish("shop")
     };
-    let (leave, _mark) = pace.leave(many, soon()).await.unwrap();
+    let (leave, _mark) = in_new_session(&pace, many, soon()).await.unwrap();
     assert_eq!(leave.count(), 3);
 }
 
@@ -203,7 +233,7 @@ async fn flow_20_a_session_taken_over_by_another_sender_counts_for_that_one() {
         outbounds: vec![(IpAddr::from([192, 0, 2, 1]), "b.example".into())],
         ..wish("shop")
     };
-    let (mut leave, mut mark) = pace.leave(wish("shop"), soon()).await.unwrap();
+    let (mut leave, mut mark) = in_new_session(&pace, wish("shop"), soon()).await.unwrap();
     leave.mail_sent();
     mark.used();
     let Idle::Leave(_second) = pace.in_session(&mut mark, &other()) else {

@@ -1,0 +1,215 @@
+//! Flow control over the whole server: windows, sessions, switches, and who waits (FLOW-3, FLOW-20
+//! to FLOW-29, FLOW-42 to FLOW-48, FLOW-51, RELAY-69).
+
+use std::time::Duration;
+
+use galerne_sim::sink::{Rule, Stage};
+use tokio::time::Instant;
+
+use crate::world::{MESSAGE, World};
+
+/// A group with these lines in the set that every new address and sender has.
+fn isp(ip: &str, more: &str) -> String {
+    format!(
+        "== domains/@isp.ini\n[dns]\nmx = *.isp.example\n[ipflow#warmup]\nthreadmax = 0\n{ip}\n{more}\n"
+    )
+}
+
+const TO: &str = "anna@shop.example";
+
+fn world(config: &str) -> World {
+    let world = World::new(config);
+    world.zone("shop.example. MX 10 mx.isp.example.\nother.example. MX 10 mx.isp.example.");
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn flow_24_flow_29_relay_69_a_full_window_delays_and_the_timeout_is_451_9_3_1() {
+    let world = world(&isp(
+        "volttllow = 40\nvolmaxlow = 2",
+        "== users/demo.ini\n[routing]\nip = 192.0.2.10",
+    ));
+    let mx = world.mx("isp.example", "198.51.100.25");
+    let began = Instant::now();
+    for _ in 0..3 {
+        assert!(world.relay(TO).await.starts_with("250 "));
+    }
+    assert_eq!(
+        began.elapsed().as_secs(),
+        40,
+        "the third waited for its place"
+    );
+    assert!(world.relay(TO).await.starts_with("250 "));
+    let config = isp("volttllow = 1h\nvolmaxlow = 2", "");
+    world.reload(&config.replace("[dns]\nmx = *.isp.example\n", "[dns]\n"));
+    let began = Instant::now();
+    assert_eq!(
+        world.relay(TO).await,
+        "451 9.3.1 X-SMTP-R-API no route available within 60 s"
+    );
+    assert_eq!(began.elapsed().as_secs(), 60);
+    assert_eq!(mx.messages().len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn flow_23_relay_57_an_outbound_with_room_is_taken_before_one_without() {
+    let world = world(&isp("volttllow = 1h\nvolmaxlow = 3", ""));
+    let mx = world.mx("isp.example", "198.51.100.25");
+    for _ in 0..6 {
+        assert!(world.relay(TO).await.starts_with("250 "));
+    }
+    let peers: Vec<String> = mx
+        .messages()
+        .iter()
+        .map(|m| m.peer.ip().to_string())
+        .collect();
+    for address in ["192.0.2.10", "192.0.2.11"] {
+        let count = peers.iter().filter(|peer| *peer == address).count();
+        assert_eq!(count, 3, "{peers:?}");
+    }
+    assert!(world.relay(TO).await.starts_with("451 9.3.1 "));
+}
+
+#[tokio::test(start_paused = true)]
+async fn flow_20_flow_21_sessions_chains_and_pauses() {
+    let world = world(&isp(
+        "threadmax = 1\nchainmax = 2\nwaittime = 20",
+        "== users/demo.ini\n[routing]\nip = 192.0.2.10",
+    ));
+    let mx = world.mx("isp.example", "198.51.100.25");
+    let began = Instant::now();
+    for _ in 0..4 {
+        assert!(world.relay(TO).await.starts_with("250 "));
+    }
+    let sessions: Vec<usize> = mx.messages().iter().map(|m| m.session).collect();
+    assert_eq!(sessions, [1, 1, 2, 2], "two messages in each session");
+    let took = began.elapsed().as_secs();
+    assert!(
+        (20..=24).contains(&took),
+        "one pause between two sessions: {took}"
+    );
+    // Two at once: the second waits until the first has gone.
+    mx.rule(Rule::at(Stage::Dot).delay(Duration::from_secs(10)));
+    let began = Instant::now();
+    let (one, other) = tokio::join!(world.relay(TO), world.relay(TO));
+    assert!(one.starts_with("250 ") && other.starts_with("250 "));
+    assert!(began.elapsed().as_secs() >= 20, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn flow_42_flow_43_flow_3_a_block_switches_sleeps_and_another_outbound_delivers() {
+    let config = isp(
+        "",
+        "[ipflow#defcon2]\nsleepttl = 4h\n[pattern]\nlisted = FLOW(block, #defcon2) 554 *listed",
+    );
+    let world = world(&config);
+    let mx = world.mx("isp.example", "198.51.100.25");
+    mx.rule(Rule::at(Stage::Rcpt).times(1).reply("554 5.7.1 listed"));
+    assert!(world.relay(TO).await.starts_with("250 "));
+    let rows = world.delivery.pace().rows(Some("isp"));
+    let blocked: Vec<_> = rows
+        .iter()
+        .filter(|row| row.set.word() == "defcon2")
+        .collect();
+    assert_eq!(blocked.len(), 1);
+    let address = blocked[0].key.clone();
+    // It sleeps: all else goes from the other one.
+    for _ in 0..3 {
+        assert!(world.relay(TO).await.starts_with("250 "));
+    }
+    let peers = mx.messages();
+    assert!(peers.iter().all(|m| m.peer.ip().to_string() != address));
+    let (_, switches) = world.delivery.pace().take_changed();
+    assert_eq!(switches.len(), 1);
+    assert_eq!(switches[0].change.from.word(), "warmup");
+}
+
+#[tokio::test(start_paused = true)]
+async fn flow_47_flow_48_unknown_errors_in_a_row_switch_and_connection_failures_do_not() {
+    let config = isp(
+        "errmax = 2\nflowerr = defcon1",
+        "== users/demo.ini\n[routing]\nip = 192.0.2.10",
+    );
+    let world = world(&config);
+    let mx = world.mx("isp.example", "198.51.100.25");
+    let set = || world.delivery.pace().rows(Some("isp"))[0].set.word();
+    mx.rule(Rule::at(Stage::Rcpt).times(1).reply("550 no idea"));
+    assert!(world.relay(TO).await.starts_with("550 "));
+    assert!(world.relay(TO).await.starts_with("250 "));
+    mx.rule(Rule::at(Stage::Rcpt).times(2).reply("550 no idea"));
+    assert!(world.relay(TO).await.starts_with("550 "));
+    assert_eq!(set(), "warmup");
+    assert!(world.relay(TO).await.starts_with("550 "));
+    assert_eq!(set(), "defcon1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn flow_27_flow_35_connection_failures_do_not_count_and_refusals_are_no_deliveries() {
+    let config = isp(
+        "volttllow = 1h\nvolmaxlow = 5",
+        "== users/demo.ini\n[routing]\nip = 192.0.2.10",
+    );
+    let world = world(&config);
+    world.zone("mx.isp.example. A 198.51.100.25");
+    assert!(world.relay(TO).await.starts_with("451 9.3.2 "));
+    let fill = || world.delivery.pace().rows(Some("isp"))[0].low;
+    assert_eq!(fill(), (0, 5));
+    let mx = world.sink(
+        "198.51.100.25:25".parse().unwrap(),
+        galerne_sim::sink::SinkOptions::default(),
+    );
+    mx.rule(
+        Rule::at(Stage::Rcpt)
+            .times(1)
+            .reply("550 5.1.1 No such user"),
+    );
+    assert!(world.relay(TO).await.starts_with("550 "));
+    assert_eq!(fill(), (1, 5));
+    let two = ["anna@shop.example", "bert@shop.example"];
+    assert!(world.send(&two, MESSAGE).await.starts_with("250"));
+    assert_eq!(fill(), (3, 5), "each recipient counts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn flow_26_a_transaction_takes_no_more_recipients_than_the_window_has_room_for() {
+    let config = isp(
+        "volttllow = 30\nvolmaxlow = 2",
+        "== users/demo.ini\n[routing]\nip = 192.0.2.10",
+    );
+    let world = world(&config);
+    let mx = world.mx("isp.example", "198.51.100.25");
+    let began = Instant::now();
+    let three = [
+        "anna@shop.example",
+        "bert@shop.example",
+        "carl@shop.example",
+    ];
+    let reply = world.send(&three, MESSAGE).await;
+    assert!(reply.starts_with("250"), "{reply}");
+    let counts: Vec<usize> = mx.messages().iter().map(|m| m.recipients.len()).collect();
+    assert_eq!(counts, [2, 1]);
+    assert_eq!(began.elapsed().as_secs(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn flow_51_in_the_group_of_all_others_sessions_are_limited_for_each_domain() {
+    let config = "== domains/@.ini\n[ipflow#warmup]\nthreadmax = 1\n== users/demo.ini\n[routing]\nip = 192.0.2.10";
+    let world = World::new(config);
+    let one = world.mx("one.example", "198.51.100.25");
+    let two = world.mx("two.example", "198.51.100.26");
+    for mx in [&one, &two] {
+        mx.rule(Rule::at(Stage::Dot).delay(Duration::from_secs(10)));
+    }
+    let began = Instant::now();
+    let (a, b, c) = tokio::join!(
+        world.relay("anna@one.example"),
+        world.relay("anna@two.example"),
+        world.relay("bert@one.example"),
+    );
+    assert!([a, b, c].iter().all(|reply| reply.starts_with("250 ")));
+    assert_eq!(
+        began.elapsed().as_secs(),
+        20,
+        "two after each other, the third beside"
+    );
+}
