@@ -29,6 +29,14 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// Changes nothing; a server reads the table again.
+    pub fn nothing() -> Change {
+        let (rows, replace) = (Vec::new(), false);
+        Change::Add { rows, replace }
+    }
+}
+
 /// Makes a change and gives the ids that were added or removed.
 ///
 /// # Errors
