@@ -200,7 +200,9 @@ impl House {
     /// Why it cannot be changed so.
     pub fn change_routes(&self, change: Change) -> Result<Vec<u64>, String> {
         let ids = self.routes.change(&self.snapshot(), change)?;
-        self.note(&format!("route table changed: {ids:?}"));
+        if !ids.is_empty() {
+            self.note(&format!("route table changed: {ids:?}"));
+        }
         Ok(ids)
     }
 

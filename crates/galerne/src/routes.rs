@@ -29,6 +29,14 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// Changes nothing; a server reads the table again.
+    pub fn nothing() -> Change {
+        let (rows, replace) = (Vec::new(), false);
+        Change::Add { rows, replace }
+    }
+}
+
 /// Makes a change and gives the ids that were added or removed.
 ///
 /// # Errors
@@ -45,10 +53,9 @@ pub fn apply(
             false => Err(format!("there is no route {id}")),
         },
         Change::Add { rows, replace } => {
-            let configured = |ip: IpAddr| settings.outbounds.iter().any(|o| o.address == ip);
             let row = |fields: Fields| {
                 let row = fields.check()?;
-                row.check_local_ips(configured)?;
+                row.check_local_ips(is_configured(settings))?;
                 Ok::<RouteRow, String>(row)
             };
             let rows = rows.into_iter().map(row).collect::<Result<Vec<_>, _>>()?;
@@ -59,6 +66,11 @@ pub fn apply(
             store.add_routes(&rows, others).map_err(failed)
         }
     }
+}
+
+/// Whether an address is one of `[IP]`.
+fn is_configured(settings: &Settings) -> impl Fn(IpAddr) -> bool {
+    |ip| settings.outbounds.iter().any(|o| o.address == ip)
 }
 
 /// Opens the state of a root.
@@ -119,6 +131,12 @@ impl Routes {
 
     fn put_in_force(&self, settings: &Settings) -> Result<(), String> {
         let rows = self.store.routes().map_err(|e| format!("{STATE}: {e}"))?;
+        for row in &rows {
+            if let Err(why) = row.check_local_ips(is_configured(settings)) {
+                let id = row.id;
+                tracing::warn!("route {id}: {why} any more; mail that needs it is refused (9.1.5)");
+            }
+        }
         self.live.replace(RouteTable::new(rows, settings));
         Ok(())
     }

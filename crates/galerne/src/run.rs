@@ -15,6 +15,7 @@ use crate::cli::RunArgs;
 use crate::control::{self, Control};
 use crate::house::{House, HouseOptions, load};
 use crate::out::say;
+use crate::routes::Change;
 use crate::{commands, privileges, sockets};
 
 /// Runs the server in the foreground.
@@ -186,6 +187,8 @@ async fn serve(
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut hangup = listen(SignalKind::hangup())?;
     let control = control::listen(root, house.clone())?;
+    // What a command put into the store before it could ask us.
+    house.change_routes(Change::nothing())?;
     say("galerne ready");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let mut look = tokio::time::interval(every);

@@ -98,7 +98,12 @@ fn change(root: &Path, change: Change) -> Result<Vec<u64>, String> {
             let settings = settings(root)?;
             galerne_config::create_directories(root, &settings)
                 .map_err(|e| format!("directories: {e}"))?;
-            apply(&open(root)?, &settings, change)
+            let ids = apply(&open(root)?, &settings, change)?;
+            // A server that started meanwhile may have read the table before.
+            if control::presence(root)? == Presence::Runs {
+                control::change_routes(root, &Change::nothing())?;
+            }
+            Ok(ids)
         }
     }
 }

@@ -300,6 +300,24 @@ async fn route_22_the_running_server_uses_a_change_for_the_next_message() {
 }
 
 #[test]
+fn route_3_route_8_an_address_that_left_the_configuration_is_said() {
+    let tree = Tree::new("");
+    let (own, gone) = (tree.ip(1), tree.ip(5));
+    let main = tree.read("galerne.ini");
+    let both = main.replace("[IP]\n", &format!("[IP]\n{gone} = old.test.example\n"));
+    tree.write("galerne.ini", &both);
+    let server = tree.run();
+    let add = format!("routes add -rh a.example -l {gone}|{own}");
+    assert_eq!(ok(tree.command(&add)), "1\n");
+    tree.write("galerne.ini", &main);
+    assert!(server.reload());
+    server.says(&format!(
+        "route 1: local IP {gone} is not listed in [IP] any more"
+    ));
+    assert!(fails(tree.command(&add)).contains("is not listed in [IP]"));
+}
+
+#[test]
 fn route_12_a_route_that_was_answered_survives_a_crash_of_the_server() {
     let tree = Tree::new("");
     let server = tree.run();
