@@ -9,11 +9,8 @@ use crate::process::Tree;
 /// A tree whose mail goes to a sink through a relay host with flow sections.
 async fn tree(flow: &str) -> (Tree, Sink) {
     let tree = Tree::new("");
-    let sink = Sink::new(SinkOptions::default());
-    let listener = tokio::net::TcpListener::bind((tree.ip(5), 0)).await.unwrap();
-    let remote = listener.local_addr().unwrap();
-    let serving = sink.clone();
-    tokio::spawn(async move { serving.serve(listener).await });
+    let remote = tree.place(5);
+    let sink = Sink::start(remote, SinkOptions::default()).await.unwrap();
     tree.route_to(remote, flow);
     (tree, sink)
 }
@@ -45,36 +42,61 @@ async fn if_6_flow_41_conf_36_states_are_listed_switched_logged_and_survive_a_re
     }
     let state = of_ip(&tree);
     assert_eq!(state["set"], "warmup");
-    assert_eq!((&state["high"]["sent"], &state["high"]["max"]), (&3.into(), &50.into()));
+    assert_eq!(
+        (&state["high"]["sent"], &state["high"]["max"]),
+        (&3.into(), &50.into())
+    );
     sink.rule(Rule::at(Stage::Mail).times(1).reply("421 4.7.0 too many"));
     let reply = tree.relay("anna@example.org").await;
     assert_eq!(reply, "451 4.7.0 too many");
     let state = of_ip(&tree);
     assert_eq!(state["set"], "defcon1");
     assert!(state["sleep"].as_u64().unwrap() > 3500, "{state}");
-    tree.wait_for("logs/rfmta.txt", "warmup to defcon1, a reply matched pattern listed");
+    tree.wait_for(
+        "logs/rfmta.txt",
+        "warmup to defcon1, a reply matched pattern listed",
+    );
     let table = tree.command("flow list");
-    assert!(table.stdout.contains("defcon1") && table.stdout.contains("sleeps"), "{table:?}");
+    assert!(
+        table.stdout.contains("defcon1") && table.stdout.contains("sleeps"),
+        "{table:?}"
+    );
     server.stop();
 
     // Without a server it is what was stored.
     let state = of_ip(&tree);
-    assert_eq!((&state["set"], &state["high"]), (&"defcon1".into(), &Value::Null));
+    assert_eq!(
+        (&state["set"], &state["high"]),
+        (&"defcon1".into(), &Value::Null)
+    );
     let ip = tree.ip(1);
     let set = tree.command(&format!("flow set @next --ip {ip} warmup --lock"));
     assert_eq!(set.code, Some(0), "{set:?}");
     let server = tree.run();
     assert!(tree.relay("anna@example.org").await.starts_with("250 "));
     let state = of_ip(&tree);
-    assert_eq!((&state["set"], &state["locked"]), (&"warmup".into(), &true.into()));
+    assert_eq!(
+        (&state["set"], &state["locked"]),
+        (&"warmup".into(), &true.into())
+    );
     // Messages of before count still: four MAIL commands and this one.
     assert_eq!(state["high"]["sent"], 5);
     for (line, why) in [
-        ("flow set @nowhere --ip IP low", "there is no group or relay host @nowhere"),
-        ("flow set @next --ip 192.0.2.99 low", "192.0.2.99 is not in [IP]"),
+        (
+            "flow set @nowhere --ip IP low",
+            "there is no group or relay host @nowhere",
+        ),
+        (
+            "flow set @next --ip 192.0.2.99 low",
+            "192.0.2.99 is not in [IP]",
+        ),
         ("flow set @next --ip IP fast", "there is no flow set fast"),
     ] {
-        let said = tree.command(&line.replace("IP low", &format!("{ip} low")).replace("IP fast", &format!("{ip} fast")));
+        let said = tree.command(
+            &line
+                .replace("IP low", &format!("{ip} low"))
+                .replace("IP fast", &format!("{ip} fast")),
+        );
         assert_eq!(said.code, Some(1), "{said:?}");
         assert!(said.stderr.contains(why), "{said:?}");
     }
