@@ -77,7 +77,7 @@ impl Flow {
         loop {
             looks.tick().await;
             number = number.wrapping_add(1);
-            if number % LOOKS_PER_TICK == 0 {
+            if number.is_multiple_of(LOOKS_PER_TICK) {
                 self.pace.tick();
             }
             let flow = self.clone();

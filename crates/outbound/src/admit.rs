@@ -27,7 +27,7 @@ pub struct Ask<'a> {
 
 /// The answer.
 pub enum Admitted {
-    Here(Admission),
+    Here(Box<Admission>),
     /// Another outbound of the wish was free first.
     Elsewhere(Leave, SessionMark),
     /// None was free before the deadline.
@@ -42,21 +42,21 @@ pub async fn admit(
     given: Option<(Leave, SessionMark)>,
 ) -> Admitted {
     if let Some((leave, mark)) = given {
-        return Admitted::Here(Admission {
+        return Admitted::Here(Box::new(Admission {
             connection: None,
             leave: Some(leave),
             mark: Some(mark),
-        });
+        }));
     }
     let wish = ask.wish.map(|wish| Wish {
         count: ask.count,
         ..wish.clone()
     });
     if let Some(admission) = in_idle_session(delivery, key, wish.as_ref()).await {
-        return Admitted::Here(admission);
+        return Admitted::Here(Box::new(admission));
     }
     let Some(wish) = wish else {
-        return Admitted::Here(Admission::default());
+        return Admitted::Here(Box::default());
     };
     let pace = &delivery.pace;
     let turn = match pace.try_leave(&wish) {
@@ -68,17 +68,17 @@ pub async fn admit(
     };
     match turn {
         None => Admitted::NoOutbound,
-        Some(Turn::InSession(connection, leave)) => Admitted::Here(Admission {
+        Some(Turn::InSession(connection, leave)) => Admitted::Here(Box::new(Admission {
             connection: Some(*connection),
             leave: Some(leave),
             mark: None,
-        }),
+        })),
         Some(Turn::New(leave, mark)) if leave.outbound() == ask.outbound => {
-            Admitted::Here(Admission {
+            Admitted::Here(Box::new(Admission {
                 connection: None,
                 leave: Some(leave),
                 mark: Some(mark),
-            })
+            }))
         }
         Some(Turn::New(leave, mark)) => Admitted::Elsewhere(leave, mark),
     }

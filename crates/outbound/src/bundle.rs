@@ -454,7 +454,7 @@ impl<'a> Run<'a> {
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         order.recipients.truncate(count);
         let count = order.recipients.len();
-        let end = attempt(tools, &order, key, admission, cancelled).await;
+        let end = attempt(tools, &order, key, *admission, cancelled).await;
         Tried::End(end, count, spot)
     }
 
