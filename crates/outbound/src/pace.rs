@@ -5,17 +5,20 @@
 //! Within an account first come, first served; between accounts in turn. A wait ends with leave
 //! to go, or with the deadline of the message.
 
-use std::collections::{HashMap, VecDeque};
+mod line;
+
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
 use galerne_core::flow::desk::{Case, Demand, Desk, GroupFlow, Row, Saved, Switched, Travel};
-use galerne_core::flow::{Moment, Set, Verdict};
+use galerne_core::flow::{Moment, Set};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use crate::connection::{Connection, Key};
+use line::{Granted, Inner, UsedUp, Waiter};
 
 /// Flow control of this process.
 pub struct Pace {
@@ -23,30 +26,6 @@ pub struct Pace {
     shared: Weak<Pace>,
     began: Instant,
     began_at: Moment,
-}
-
-#[derive(Default)]
-struct Inner {
-    desk: Desk,
-    lines: HashMap<Arc<str>, Line>,
-    tickets: u64,
-}
-
-/// Those who wait for one group.
-#[derive(Default)]
-struct Line {
-    /// When somebody looks whether one of them may go.
-    armed: Option<Moment>,
-    /// Accounts in the order of their turns; each with its waiters, oldest first.
-    turns: VecDeque<(Arc<str>, VecDeque<Waiter>)>,
-}
-
-struct Waiter {
-    ticket: u64,
-    wish: Arc<Wish>,
-    /// The session that it would use.
-    key: Key,
-    granted: oneshot::Sender<Granted>,
 }
 
 /// What one transaction wants.
@@ -61,14 +40,6 @@ pub struct Wish {
     pub outbounds: Vec<(IpAddr, Arc<str>)>,
     /// Recipients.
     pub count: u64,
-}
-
-/// Leave for some messages of a wish.
-enum Granted {
-    /// From this outbound, in a session to be opened.
-    New { outbound: IpAddr, count: u64 },
-    /// In this one, which has just become free.
-    InSession(Box<Connection>, u64),
 }
 
 /// What came of waiting.
@@ -464,190 +435,6 @@ impl Pace {
         lines.map(|(_, waiters)| waiters.len()).sum()
     }
 }
-
-impl Inner {
-    /// Asks for each outbound of the wish in turn.
-    fn grant(&mut self, now: Moment, wish: &Wish) -> Option<Granted> {
-        wish.outbounds.iter().find_map(|&(outbound, _)| {
-            let spot = wish.spot(outbound);
-            let asked = self
-                .desk
-                .ask(now, spot.case(), Travel::NewSession, wish.count);
-            let count = asked.ok()?;
-            Some(Granted::New { outbound, count })
-        })
-    }
-
-    /// The earliest moment at which one of the outbounds of the wish may go; `None`: when
-    /// something is reported.
-    fn earliest(&mut self, now: Moment, wish: &Wish) -> Option<Moment> {
-        let outbounds = wish.outbounds.iter();
-        let moments = outbounds.filter_map(|&(outbound, _)| {
-            let spot = wish.spot(outbound);
-            match self
-                .desk
-                .may(now, spot.case(), Travel::NewSession, wish.count)
-            {
-                // It is free, and another of the line goes first.
-                Ok(_) => Some(Moment(now.0 + 1)),
-                Err(Verdict::NotBefore(moment, ..)) => Some(moment),
-                Err(_) => None,
-            }
-        });
-        moments.min()
-    }
-
-    /// Lets go whom the group's limits allow: one of each account in turn, until none may. Gives
-    /// the earliest moment at which one of the others may go.
-    fn serve(&mut self, now: Moment, group: &str) -> Option<Moment> {
-        let mut line = self.lines.remove(group)?;
-        let mut name = None;
-        let mut passed = 0;
-        // What was refused in this round need not be asked again for others who want the same.
-        let mut refused: Vec<Arc<Wish>> = Vec::new();
-        while passed < line.turns.len() {
-            let Some((account, mut waiters)) = line.turns.pop_front() else {
-                break;
-            };
-            waiters.retain(|waiter| !waiter.granted.is_closed());
-            let Some(first) = waiters.front() else {
-                continue;
-            };
-            name.get_or_insert_with(|| first.wish.group.clone());
-            let found = waiters.iter().enumerate().find_map(|(place, waiter)| {
-                if refused.iter().any(|other| other.wants_what(&waiter.wish)) {
-                    return None;
-                }
-                let granted = self.grant(now, &waiter.wish);
-                if granted.is_none() {
-                    refused.push(waiter.wish.clone());
-                }
-                granted.map(|granted| (place, granted))
-            });
-            match found.and_then(|(place, granted)| Some((waiters.remove(place)?, granted))) {
-                Some((waiter, granted)) => {
-                    passed = 0;
-                    if let Err(granted) = waiter.granted.send(granted) {
-                        self.unused_grant(now, &waiter.wish, &granted);
-                        refused.clear();
-                    }
-                }
-                None => passed += 1,
-            }
-            if !waiters.is_empty() {
-                line.turns.push_back((account, waiters));
-            }
-        }
-        let moments = refused.iter().filter_map(|wish| self.earliest(now, wish));
-        let next = moments.collect::<Vec<_>>().into_iter().min();
-        if let (Some(name), false) = (name, line.turns.is_empty()) {
-            self.lines.insert(name, line);
-            return next;
-        }
-        None
-    }
-
-    /// Gives a free session to the next in the line who can use it. Given back: nobody can.
-    fn hand_on(&mut self, now: Moment, group: &str, connection: Connection) -> Option<Connection> {
-        let Some((name, mut line)) = self.lines.remove_entry(group) else {
-            return Some(connection);
-        };
-        let mut free = Some(connection);
-        for _ in 0..line.turns.len() {
-            let (Some(mut connection), Some((account, mut waiters))) =
-                (free.take(), line.turns.pop_front())
-            else {
-                break;
-            };
-            waiters.retain(|waiter| !waiter.granted.is_closed());
-            let found = waiters.iter().enumerate().find_map(|(place, waiter)| {
-                let count = self.ask_in(now, &mut connection, &waiter.key, &waiter.wish)?;
-                Some((place, count))
-            });
-            let taken = found.and_then(|(place, count)| Some((waiters.remove(place)?, count)));
-            if !waiters.is_empty() {
-                line.turns.push_back((account, waiters));
-            }
-            let Some((waiter, count)) = taken else {
-                free = Some(connection);
-                continue;
-            };
-            let granted = Granted::InSession(Box::new(connection), count);
-            if let Err(Granted::InSession(back, count)) = waiter.granted.send(granted) {
-                // It has just gone away.
-                let spot = waiter.wish.spot(back.key.outbound);
-                self.desk.given_back(now, spot.case(), count);
-                free = Some(*back);
-            }
-        }
-        if !line.turns.is_empty() {
-            self.lines.insert(name, line);
-        }
-        free
-    }
-
-    /// Asks for leave in a free session.
-    fn ask_in(
-        &mut self,
-        now: Moment,
-        connection: &mut Connection,
-        key: &Key,
-        wish: &Wish,
-    ) -> Option<u64> {
-        if connection.key != *key {
-            return None;
-        }
-        let mark = connection.mark.as_mut()?;
-        self.ask_mark(now, mark, wish).ok().flatten()
-    }
-
-    /// Asks for leave in the session of a mark. `Err`: it has carried as many as it may.
-    fn ask_mark(
-        &mut self,
-        now: Moment,
-        mark: &mut SessionMark,
-        wish: &Wish,
-    ) -> Result<Option<u64>, UsedUp> {
-        let spot = wish.spot(mark.spot.ip);
-        let chain = u64::from(self.desk.chain(now, spot.case()));
-        if chain > 0 && mark.messages >= chain {
-            return Err(UsedUp);
-        }
-        // In the group of all others each domain has its sessions (FLOW-51).
-        let other_domain = spot.group.is_empty() && mark.spot.domain != spot.domain;
-        if spot.group != mark.spot.group || other_domain {
-            return Ok(None);
-        }
-        let before = mark.spot.sender.clone();
-        let travel = match before == spot.sender {
-            true => Travel::SameSession,
-            false => Travel::TakenOver { from: &before },
-        };
-        let asked = self.desk.ask(now, spot.case(), travel, wish.count);
-        let count = asked.ok();
-        if count.is_some() {
-            mark.spot = spot;
-        }
-        Ok(count)
-    }
-
-    fn unused_grant(&mut self, now: Moment, wish: &Wish, granted: &Granted) {
-        match granted {
-            Granted::New { outbound, count } => {
-                let spot = wish.spot(*outbound);
-                self.desk.given_back(now, spot.case(), *count);
-                self.desk.session_unused(now, spot.case());
-            }
-            Granted::InSession(connection, count) => {
-                let spot = wish.spot(connection.key.outbound);
-                self.desk.given_back(now, spot.case(), *count);
-            }
-        }
-    }
-}
-
-/// A session has carried as many messages as it may.
-struct UsedUp;
 
 /// A place in the line; leaving it takes the waiter out.
 struct Place<'a> {

@@ -1,0 +1,233 @@
+//! Those who wait for flow control, and who of them goes next: one of each account in turn.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use galerne_core::flow::desk::{Desk, Travel};
+use galerne_core::flow::{Moment, Verdict};
+use tokio::sync::oneshot;
+
+use super::{SessionMark, Wish};
+use crate::connection::{Connection, Key};
+
+#[derive(Default)]
+pub(super) struct Inner {
+    pub(super) desk: Desk,
+    pub(super) lines: HashMap<Arc<str>, Line>,
+    pub(super) tickets: u64,
+}
+
+/// Those who wait for one group.
+#[derive(Default)]
+pub(super) struct Line {
+    /// When somebody looks whether one of them may go.
+    pub(super) armed: Option<Moment>,
+    /// Accounts in the order of their turns; each with its waiters, oldest first.
+    pub(super) turns: VecDeque<(Arc<str>, VecDeque<Waiter>)>,
+}
+
+pub(super) struct Waiter {
+    pub(super) ticket: u64,
+    pub(super) wish: Arc<Wish>,
+    /// The session that it would use.
+    pub(super) key: Key,
+    pub(super) granted: oneshot::Sender<Granted>,
+}
+
+/// Leave for some messages of a wish.
+pub(super) enum Granted {
+    /// From this outbound, in a session to be opened.
+    New { outbound: IpAddr, count: u64 },
+    /// In this one, which has just become free.
+    InSession(Box<Connection>, u64),
+}
+
+/// A session has carried as many messages as it may.
+pub(super) struct UsedUp;
+
+impl Inner {
+    /// Asks for each outbound of the wish in turn.
+    pub(super) fn grant(&mut self, now: Moment, wish: &Wish) -> Option<Granted> {
+        wish.outbounds.iter().find_map(|&(outbound, _)| {
+            let spot = wish.spot(outbound);
+            let asked = self
+                .desk
+                .ask(now, spot.case(), Travel::NewSession, wish.count);
+            let count = asked.ok()?;
+            Some(Granted::New { outbound, count })
+        })
+    }
+
+    /// The earliest moment at which one of the outbounds of the wish may go; `None`: when
+    /// something is reported.
+    fn earliest(&mut self, now: Moment, wish: &Wish) -> Option<Moment> {
+        let outbounds = wish.outbounds.iter();
+        let moments = outbounds.filter_map(|&(outbound, _)| {
+            let spot = wish.spot(outbound);
+            match self
+                .desk
+                .may(now, spot.case(), Travel::NewSession, wish.count)
+            {
+                // It is free, and another of the line goes first.
+                Ok(_) => Some(Moment(now.0 + 1)),
+                Err(Verdict::NotBefore(moment, ..)) => Some(moment),
+                Err(_) => None,
+            }
+        });
+        moments.min()
+    }
+
+    /// Lets go whom the group's limits allow: one of each account in turn, until none may. Gives
+    /// the earliest moment at which one of the others may go.
+    pub(super) fn serve(&mut self, now: Moment, group: &str) -> Option<Moment> {
+        let mut line = self.lines.remove(group)?;
+        let mut name = None;
+        let mut passed = 0;
+        // What was refused in this round need not be asked again for others who want the same.
+        let mut refused: Vec<Arc<Wish>> = Vec::new();
+        while passed < line.turns.len() {
+            let Some((account, mut waiters)) = line.turns.pop_front() else {
+                break;
+            };
+            waiters.retain(|waiter| !waiter.granted.is_closed());
+            let Some(first) = waiters.front() else {
+                continue;
+            };
+            name.get_or_insert_with(|| first.wish.group.clone());
+            let found = waiters.iter().enumerate().find_map(|(place, waiter)| {
+                if refused.iter().any(|other| other.wants_what(&waiter.wish)) {
+                    return None;
+                }
+                let granted = self.grant(now, &waiter.wish);
+                if granted.is_none() {
+                    refused.push(waiter.wish.clone());
+                }
+                granted.map(|granted| (place, granted))
+            });
+            match found.and_then(|(place, granted)| Some((waiters.remove(place)?, granted))) {
+                Some((waiter, granted)) => {
+                    passed = 0;
+                    if let Err(granted) = waiter.granted.send(granted) {
+                        self.unused_grant(now, &waiter.wish, &granted);
+                        refused.clear();
+                    }
+                }
+                None => passed += 1,
+            }
+            if !waiters.is_empty() {
+                line.turns.push_back((account, waiters));
+            }
+        }
+        let moments = refused.iter().filter_map(|wish| self.earliest(now, wish));
+        let next = moments.collect::<Vec<_>>().into_iter().min();
+        if let (Some(name), false) = (name, line.turns.is_empty()) {
+            self.lines.insert(name, line);
+            return next;
+        }
+        None
+    }
+
+    /// Gives a free session to the next in the line who can use it. Given back: nobody can.
+    pub(super) fn hand_on(
+        &mut self,
+        now: Moment,
+        group: &str,
+        connection: Connection,
+    ) -> Option<Connection> {
+        let Some((name, mut line)) = self.lines.remove_entry(group) else {
+            return Some(connection);
+        };
+        let mut free = Some(connection);
+        for _ in 0..line.turns.len() {
+            let (Some(mut connection), Some((account, mut waiters))) =
+                (free.take(), line.turns.pop_front())
+            else {
+                break;
+            };
+            waiters.retain(|waiter| !waiter.granted.is_closed());
+            let found = waiters.iter().enumerate().find_map(|(place, waiter)| {
+                let count = self.ask_in(now, &mut connection, &waiter.key, &waiter.wish)?;
+                Some((place, count))
+            });
+            let taken = found.and_then(|(place, count)| Some((waiters.remove(place)?, count)));
+            if !waiters.is_empty() {
+                line.turns.push_back((account, waiters));
+            }
+            let Some((waiter, count)) = taken else {
+                free = Some(connection);
+                continue;
+            };
+            let granted = Granted::InSession(Box::new(connection), count);
+            if let Err(Granted::InSession(back, count)) = waiter.granted.send(granted) {
+                // It has just gone away.
+                let spot = waiter.wish.spot(back.key.outbound);
+                self.desk.given_back(now, spot.case(), count);
+                free = Some(*back);
+            }
+        }
+        if !line.turns.is_empty() {
+            self.lines.insert(name, line);
+        }
+        free
+    }
+
+    /// Asks for leave in a free session.
+    fn ask_in(
+        &mut self,
+        now: Moment,
+        connection: &mut Connection,
+        key: &Key,
+        wish: &Wish,
+    ) -> Option<u64> {
+        if connection.key != *key {
+            return None;
+        }
+        let mark = connection.mark.as_mut()?;
+        self.ask_mark(now, mark, wish).ok().flatten()
+    }
+
+    /// Asks for leave in the session of a mark. `Err`: it has carried as many as it may.
+    pub(super) fn ask_mark(
+        &mut self,
+        now: Moment,
+        mark: &mut SessionMark,
+        wish: &Wish,
+    ) -> Result<Option<u64>, UsedUp> {
+        let spot = wish.spot(mark.spot.ip);
+        let chain = u64::from(self.desk.chain(now, spot.case()));
+        if chain > 0 && mark.messages >= chain {
+            return Err(UsedUp);
+        }
+        // In the group of all others each domain has its sessions (FLOW-51).
+        let other_domain = spot.group.is_empty() && mark.spot.domain != spot.domain;
+        if spot.group != mark.spot.group || other_domain {
+            return Ok(None);
+        }
+        let before = mark.spot.sender.clone();
+        let travel = match before == spot.sender {
+            true => Travel::SameSession,
+            false => Travel::TakenOver { from: &before },
+        };
+        let asked = self.desk.ask(now, spot.case(), travel, wish.count);
+        let count = asked.ok();
+        if count.is_some() {
+            mark.spot = spot;
+        }
+        Ok(count)
+    }
+
+    pub(super) fn unused_grant(&mut self, now: Moment, wish: &Wish, granted: &Granted) {
+        match granted {
+            Granted::New { outbound, count } => {
+                let spot = wish.spot(*outbound);
+                self.desk.given_back(now, spot.case(), *count);
+                self.desk.session_unused(now, spot.case());
+            }
+            Granted::InSession(connection, count) => {
+                let spot = wish.spot(connection.key.outbound);
+                self.desk.given_back(now, spot.case(), *count);
+            }
+        }
+    }
+}
