@@ -3,6 +3,7 @@
 //! for each set of signers, whatever the number of recipients and hops.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -259,11 +260,17 @@ impl Job {
             return Ok((signed, None));
         };
         let dns = |name: &str| answers.get(name).cloned().unwrap_or(Txt::None);
+        let fault = RefCell::new(None);
         let pieces = |take: &mut dyn FnMut(&[u8])| {
-            // What could be read a moment ago; a failure makes the chain one that fails.
-            let _ = self.each_piece(body, take);
+            if let Err(error) = self.each_piece(body, take) {
+                fault.replace(Some(error));
+            }
         };
         let chain = judge(header, &pieces, &dns);
+        // A chain is not broken because our disk is.
+        if let Some(fault) = fault.into_inner() {
+            return Err(fault);
+        }
         let whole = [&signed, header].concat();
         match self.arc_set(&whole, &body_hash, &chain)? {
             Ok(mut fields) => {

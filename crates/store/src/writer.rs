@@ -172,6 +172,9 @@ pub(crate) fn append(line: &Line) -> io::Result<()> {
         .append(true)
         .create(true)
         .open(&line.path)?;
+    // Another writer between the look at the end and the line would part them. Where there are no
+    // locks it is as it was.
+    let _ = file.lock();
     let (start, last) = ends(&mut file)?;
     let mut octets = Vec::with_capacity(256);
     let header = match Header::read(&start) {

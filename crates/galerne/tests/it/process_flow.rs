@@ -46,7 +46,7 @@ async fn if_6_flow_41_conf_36_states_are_listed_switched_logged_and_survive_a_re
         (&state["high"]["sent"], &state["high"]["max"]),
         (&3.into(), &50.into())
     );
-    sink.rule(Rule::at(Stage::Mail).times(1).reply("421 4.7.0 too many"));
+    sink.rule(Rule::at(Stage::Rcpt).times(1).reply("421 4.7.0 too many"));
     let reply = tree.relay("anna@example.org").await;
     assert_eq!(reply, "451 4.7.0 too many");
     let state = of_ip(&tree);
