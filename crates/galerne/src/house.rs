@@ -26,6 +26,9 @@ use crate::sockets::{Listening, is_on_host};
 /// Where it is kept what accounts have used up of their limits.
 const QUOTAS: &str = "system/quotas";
 
+/// Time for what was given up at a stop to be recorded.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// How the house is opened.
 #[derive(Clone, Default)]
 pub struct HouseOptions {
@@ -346,6 +349,9 @@ impl House {
 
     /// The second half: says QUIT to remotes and brings all state to disk.
     pub async fn close(&self) {
+        // What still runs ends now: aborted before its final dot, unknown and recorded so after it.
+        self.delivery.give_up();
+        self.inbound.stop(LAST_WORDS).await;
         let _ = tokio::time::timeout(Duration::from_secs(2), self.delivery.pool().close()).await;
         self.save_quotas();
         let flow = self.flow.clone();

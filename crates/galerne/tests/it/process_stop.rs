@@ -119,6 +119,9 @@ async fn queue_19_the_grace_time_bounds_the_stop() {
         took >= Duration::from_secs(1) && took < Duration::from_secs(10),
         "{took:?}"
     );
+    // The final dot was out and no answer had come: that is on record (RELAY-70).
+    let log = tree.read("logs/rfmta.csv");
+    assert!(log.contains("Unknown"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
