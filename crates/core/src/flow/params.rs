@@ -235,7 +235,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
-    fn flow_15_each_key_comes_from_the_first_place_that_has_it() {
+    fn flow_14_flow_15_each_key_comes_from_the_first_place_that_has_it() {
         let (mut group, mut defaults) = (Sections::default(), Sections::default());
         let set = Set::Warmup;
         *group.section(Control::Ip, set, Some("192.0.2.11")) = Section {
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn flow_37_flow_38_flow_39_omitted_targets_and_keywords() {
+    fn flow_5_flow_10_flow_37_flow_38_flow_39_omitted_targets_and_keywords() {
         let up = |set| target(set, Target::Omitted, Target::Up);
         let down = |set| target(set, Target::Omitted, Target::Down);
         let ups: Vec<Set> = Set::ALL.into_iter().map(up).collect();

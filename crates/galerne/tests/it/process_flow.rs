@@ -34,7 +34,8 @@ fn of_ip(tree: &Tree) -> Value {
 }
 
 #[tokio::test]
-async fn if_6_flow_41_conf_36_states_are_listed_switched_logged_and_survive_a_restart() {
+async fn if_6_flow_41_flow_49_conf_36_t_51_states_are_listed_switched_logged_and_survive_a_restart()
+{
     let (tree, sink) = tree(FLOW).await;
     let server = tree.run();
     for _ in 0..3 {

@@ -244,3 +244,40 @@ async fn flow_20_a_session_taken_over_by_another_sender_counts_for_that_one() {
     assert!(pass(&pace, wish("shop")).await.is_some());
     assert_eq!(began.elapsed(), MINUTE / 2, "its slot pauses");
 }
+
+#[tokio::test(start_paused = true)]
+async fn t_49_a_thousand_workers_never_exceed_the_sessions_and_all_come_through() {
+    let pace = pace(|sections| {
+        let set = sections.section(Control::Ip, Set::Warmup, None);
+        (set.threadmax, set.waittime) = (Some(7), Some(Duration::from_millis(30)));
+    });
+    let (open, most) = (Arc::new(Mutex::new(0)), Arc::new(Mutex::new(0)));
+    let mut tasks = Vec::new();
+    for number in 0..1000u64 {
+        let (pace, open, most) = (pace.clone(), open.clone(), most.clone());
+        let deadline = Instant::now() + 60 * MINUTE;
+        tasks.push(tokio::spawn(async move {
+            let account = format!("account-{}", number % 5);
+            let (mut leave, mut mark) = in_new_session(&pace, wish(&account), deadline)
+                .await
+                .unwrap();
+            leave.mail_sent();
+            mark.used();
+            let now = {
+                let mut open = open.lock().unwrap();
+                *open += 1;
+                *open
+            };
+            let before = *most.lock().unwrap();
+            *most.lock().unwrap() = before.max(now);
+            tokio::time::sleep(Duration::from_millis(10 + number % 50)).await;
+            *open.lock().unwrap() -= 1;
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(*most.lock().unwrap(), 7);
+    assert_eq!(pace.waiting(), 0);
+    assert_eq!(pace.rows(None)[0].sessions, 0);
+}

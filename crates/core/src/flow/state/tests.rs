@@ -148,7 +148,7 @@ fn flow_31_flow_34_down_needs_time_and_too_few_deliveries() {
 }
 
 #[test]
-fn flow_36_up_comes_before_down_and_one_step_at_a_time() {
+fn flow_11_flow_36_up_comes_before_down_and_one_step_at_a_time() {
     let section = Section {
         flowvolup: Some(1),
         flowttldown: Some(MINUTE),
