@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::access::{self, Named};
 use crate::directive::Directive;
+use crate::model::Plan;
 use crate::plan::{self, Asked};
 use crate::ports::Lists;
 use crate::refusal::Refusal;
@@ -28,6 +29,8 @@ pub struct Question<'a> {
     /// The route table, if there is one.
     pub routes: Option<&'a Draw>,
     pub group: &'a Arc<Group>,
+    /// What flow control says of a plan, for each outbound and the sender.
+    pub flow: &'a dyn Fn(&Plan) -> Vec<Decision>,
     /// Why this group: `mx1.example.org matches mx pattern *.example.org of domains/@x.ini` …
     pub group_reason: String,
 }
@@ -99,7 +102,11 @@ pub fn explain(settings: &Settings, question: &Question<'_>, lists: &dyn Lists) 
         Err(refusal) => explanation.refuse("end of data", &refusal, permcode),
         Ok(plans) => {
             for (number, plan) in plans.iter().enumerate() {
-                for (key, value, rule) in &plan.reasons {
+                let flow = (question.flow)(plan);
+                let flow = flow.into_iter().map(|d| (d.key, d.value, d.rule));
+                for (key, value, rule) in
+                    &plan.reasons.iter().cloned().chain(flow).collect::<Vec<_>>()
+                {
                     match number {
                         0 => explanation.decide(key, value, rule),
                         // What an alternative decides alike need not be said again.

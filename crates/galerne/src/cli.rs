@@ -216,6 +216,20 @@ pub struct DoctorArgs {
 pub enum PatternsCommand {
     /// Show which pattern of a group matches a reply, and what it would do
     Test(PatternsTestArgs),
+    /// Run the patterns of today over recorded replies, and show what would change
+    ///
+    /// The log is logs/rfmta.csv, or domains/@<group>_log.csv with the replies that no pattern knew.
+    Replay(PatternsReplayArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct PatternsReplayArgs {
+    /// The log
+    #[arg(value_name = "LOGFILE")]
+    pub file: PathBuf,
+    /// One JSON document
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -341,6 +355,7 @@ pub fn main() -> ExitCode {
         Command::Send(args) => commands::send(&root, &args),
         Command::Explain(args) => commands::explain(&root, &args),
         Command::Patterns(PatternsCommand::Test(args)) => commands::patterns_test(&root, &args),
+        Command::Patterns(PatternsCommand::Replay(args)) => commands::patterns_replay(&root, &args),
         Command::Flow(FlowCommand::List(args)) => commands::flow_list(&root, &args),
         Command::Flow(FlowCommand::Set(args)) => commands::flow_set(&root, &args),
         Command::Simulate(args) => commands::simulate(&root, &args),

@@ -171,7 +171,7 @@ fn entry(saved: &Saved) -> FlowEntry {
             kind: saved.control.clone(),
             key: saved.key.clone(),
         },
-        value: Some(saved.state.clone().into_bytes()),
+        value: (!saved.state.is_empty()).then(|| saved.state.clone().into_bytes()),
     }
 }
 
@@ -223,6 +223,25 @@ pub struct Fill {
 }
 
 impl FlowState {
+    /// Since when, each limit with its fill, and what holds it up.
+    pub fn in_words(&self) -> String {
+        let mut words = vec![format!("since {}", self.since)];
+        for fill in [self.low, self.high].into_iter().flatten() {
+            words.push(format!("{}/{} in {} s", fill.sent, fill.max, fill.seconds));
+        }
+        words.push(match self.threadmax {
+            0 => format!("{} sessions", self.sessions),
+            most => format!("{}/{most} sessions", self.sessions),
+        });
+        if self.sleep > 0 {
+            words.push(format!("sleeps {} s", self.sleep));
+        }
+        if self.locked {
+            words.push("locked".to_owned());
+        }
+        words.join(", ")
+    }
+
     fn of(row: &Row, now: Moment) -> Self {
         let fill = |(sent, max): (u64, u64), seconds: Duration| {
             (max > 0).then_some(Fill {

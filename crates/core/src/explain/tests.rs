@@ -17,6 +17,14 @@ fn ask(
         directive,
         header_from: None,
         routes: None,
+        flow: &|plan| {
+            let value = format!("{} outbounds", plan.outbounds.len());
+            vec![Decision {
+                key: "flow".to_owned(),
+                value,
+                rule: "warmup".to_owned(),
+            }]
+        },
         group: &Arc::new(group("bigisp")),
         group_reason: "mx1.example.org matches *.example.org of domains/@bigisp.ini".to_owned(),
     };
@@ -59,6 +67,7 @@ fn every_decision_is_shown_with_its_rule() {
         "sign",
         "timeout",
         "maxhop",
+        "flow",
     ];
     assert_eq!(keys, expected);
     assert!(explanation.refused.is_empty());

@@ -17,6 +17,11 @@ use crate::flow::slots::{Full, Slots};
 use crate::flow::state::{Change, State};
 use crate::flow::{Control, Limit, Moment, Set, Verdict};
 
+/// Most sender domains remembered for a group: a sender's name costs nothing to make up.
+const MOST_SENDERS: usize = 100_000;
+/// So many are forgotten together when there are too many, those with the oldest mail first.
+const FORGOTTEN_TOGETHER: usize = MOST_SENDERS / 20;
+
 /// The flow sections of one group, as configured.
 #[derive(Clone, Debug, Default)]
 pub struct GroupFlow {
@@ -69,7 +74,7 @@ pub struct Saved {
     /// `ipflow` or `sdflow`.
     pub control: String,
     pub key: String,
-    /// JSON.
+    /// JSON; empty: it was forgotten.
     pub state: String,
 }
 
@@ -115,6 +120,8 @@ struct GroupStates {
 pub struct Desk {
     groups: HashMap<String, GroupStates>,
     changes: Vec<Switched>,
+    /// Forgotten since the last call of `take_changed`: group and sender.
+    forgotten: Vec<(String, String)>,
 }
 
 impl GroupFlow {
@@ -218,7 +225,15 @@ impl Desk {
 
     /// What changed since the last call, to be stored (FLOW-28: within a second).
     pub fn take_changed(&mut self) -> Vec<Saved> {
-        let mut saved = Vec::new();
+        let forgotten = std::mem::take(&mut self.forgotten).into_iter();
+        let mut saved: Vec<Saved> = forgotten
+            .map(|(group, key)| Saved {
+                group,
+                control: Control::Sender.word().to_owned(),
+                key,
+                state: String::new(),
+            })
+            .collect();
         for (group, states) in &mut self.groups {
             for (key, entry) in entries(&mut states.ips, &mut states.senders) {
                 if !std::mem::take(&mut entry.is_changed) {
@@ -486,6 +501,11 @@ impl Desk {
     ) -> (&mut Entry, &mut Entry, Option<&'c str>) {
         let states = self.groups.entry_ref(case.group).or_default();
         let GroupStates { flow, ips, senders } = states;
+        if senders.len() >= MOST_SENDERS && !senders.contains_key(case.sender) {
+            let gone = forget_oldest(senders);
+            let gone = gone.into_iter().map(|key| (case.group.to_owned(), key));
+            self.forgotten.extend(gone);
+        }
         let new = |key| Entry::new(flow, key, State::new(now));
         let ip = ips.entry(case.ip).or_insert_with(|| new(Key::Ip(case.ip)));
         let sender = senders
@@ -527,6 +547,30 @@ impl Desk {
             self.changes.push(switched(group, key, change));
         }
     }
+}
+
+/// Makes room among the senders: those go that have no session open, warmup before other sets, the
+/// oldest mail first. Gives their names.
+fn forget_oldest(senders: &mut HashMap<String, Entry>) -> Vec<String> {
+    let is_idle = |entry: &Entry| {
+        entry.slots.open() == 0 && entry.by_domain.values().all(|slots| slots.open() == 0)
+    };
+    let mut candidates: Vec<(bool, Moment, String)> = senders
+        .iter()
+        .filter(|(_, entry)| is_idle(entry))
+        .map(|(name, entry)| {
+            let state = &entry.state;
+            let is_default = state.set() == Set::Warmup && !state.is_locked();
+            (!is_default, state.latest(), name.clone())
+        })
+        .collect();
+    candidates.sort_unstable();
+    candidates.truncate(FORGOTTEN_TOGETHER);
+    let names: Vec<String> = candidates.into_iter().map(|(.., name)| name).collect();
+    for name in &names {
+        senders.remove(name);
+    }
+    names
 }
 
 fn entries<'a>(

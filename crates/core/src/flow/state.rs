@@ -91,6 +91,12 @@ impl State {
         Moment(self.sleeps_until)
     }
 
+    /// When it last sent something, or entered its set.
+    pub fn latest(&self) -> Moment {
+        let entered = Moment(self.entered);
+        self.sent.latest().map_or(entered, |at| at.max(entered))
+    }
+
     /// Whether only an operator may switch it (FLOW-50).
     pub fn is_locked(&self) -> bool {
         self.locked

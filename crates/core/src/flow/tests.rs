@@ -276,6 +276,33 @@ fn flow_15_conf_12_new_sections_hold_at_once_for_states_that_exist() {
     assert!(desk.ask(now, case, Travel::NewSession, 1).is_err());
 }
 
+#[test]
+fn flow_3_made_up_senders_do_not_fill_the_memory_and_what_is_in_use_stays() {
+    let mut desk = desk(|_| ());
+    let now = start();
+    let kept = case("kept.example");
+    assert_eq!(desk.ask(now, kept, Travel::NewSession, 1), Ok(1));
+    desk.take_changed();
+    for number in 0..120_000u64 {
+        let sender = format!("s{number}.example");
+        let case = Case {
+            sender: &sender,
+            ..kept
+        };
+        let _ = desk.unused(Moment(now.0 + number), case);
+    }
+    let rows = desk.rows(now, Some("isp"));
+    assert!(rows.len() <= 100_002, "{}", rows.len());
+    assert!(rows.iter().any(|row| row.key == "kept.example"));
+    assert!(rows.iter().any(|row| row.key == "s119999.example"));
+    let forgotten = desk
+        .take_changed()
+        .iter()
+        .filter(|saved| saved.state.is_empty())
+        .count();
+    assert!(forgotten >= 20_000, "{forgotten}");
+}
+
 /// xorshift64*.
 struct Chance(u64);
 

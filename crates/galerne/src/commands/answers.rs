@@ -172,7 +172,7 @@ fn names(settings: &Settings) -> String {
         .join(" ")
 }
 
-fn find<'a>(settings: &'a Settings, name: &str) -> Option<&'a Group> {
+pub(super) fn find<'a>(settings: &'a Settings, name: &str) -> Option<&'a Group> {
     let name = name.trim_start_matches('@');
     if name.is_empty() {
         return Some(&settings.catch_all);

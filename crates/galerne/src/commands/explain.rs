@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use galerne_core::directive::{self, Directive};
-use galerne_core::explain::{Explanation, Question, explain as decide};
+use galerne_core::explain::{Decision, Explanation, Question, explain as decide};
+use galerne_core::flow::configured::{group_of, groups, sender_of};
+use galerne_core::flow::{Control, Set};
+use galerne_core::model::Plan;
 use galerne_core::routes::{Draw, RouteTable};
 use galerne_core::settings::{Account, Settings};
 use galerne_core::snapshot::Snapshot;
@@ -15,6 +18,7 @@ use galerne_store::ListStore;
 
 use super::{fail, print_json, settings};
 use crate::cli::ExplainArgs;
+use crate::flow::FlowState;
 use crate::out::print;
 
 /// Explains; nothing is sent.
@@ -39,6 +43,7 @@ fn answer(root: &Path, args: &ExplainArgs, settings: Settings) -> Result<Explana
     let (group, group_reason) = group(&snapshot, &to)?;
     let routes = Arc::new(RouteTable::new(super::routes::rows(root)?, &snapshot));
     let routes = Draw::look(routes);
+    let states = super::flow::states(root)?;
     let lists = ListStore::open(&root.join("lists")).map_err(|e| format!("lists/: {e}"))?;
     let question = Question {
         from: &from,
@@ -53,10 +58,60 @@ fn answer(root: &Path, args: &ExplainArgs, settings: Settings) -> Result<Explana
         directive: directive.as_ref(),
         header_from: from.mailbox(),
         routes: Some(&routes),
+        flow: &|plan| flow(&snapshot, &states, from.mailbox(), plan),
         group: &group,
         group_reason,
     };
     Ok(decide(&snapshot, &question, &lists))
+}
+
+/// The set in force and the fill of its limits, for each outbound of a plan and for the sender.
+fn flow(
+    snapshot: &Snapshot,
+    states: &[FlowState],
+    header_from: Option<&Mailbox>,
+    plan: &Plan,
+) -> Vec<Decision> {
+    let decision = |value: String, rule: String| Decision {
+        key: "flow".to_owned(),
+        value,
+        rule,
+    };
+    let name = group_of(plan);
+    let shown = name.trim_start_matches('@');
+    let all = groups(snapshot);
+    let Some((_, group)) = all.iter().find(|(other, _)| *other == name) else {
+        return Vec::new();
+    };
+    if group.is_unlimited {
+        let rule = format!("the file of @{shown} has no flow section (FLOW-4)");
+        return vec![decision("no limits".to_owned(), rule)];
+    }
+    let mut keys: Vec<(Control, String)> = Vec::new();
+    for outbound in &plan.outbounds {
+        keys.push((Control::Ip, outbound.address.to_string()));
+        let sender = (Control::Sender, sender_of(plan, outbound, header_from));
+        if !keys.contains(&sender) {
+            keys.push(sender);
+        }
+    }
+    let of = |control: Control, key: &str| {
+        states.iter().find(|state| {
+            state.group == format!("@{shown}")
+                && state.control == control.word()
+                && state.key == key
+        })
+    };
+    keys.iter()
+        .map(|(control, key)| {
+            let (value, set) = match of(*control, key) {
+                Some(state) => (state.in_words(), state.set.clone()),
+                None => ("nothing sent yet".to_owned(), Set::Warmup.word().to_owned()),
+            };
+            let rule = format!("[{}#{set}] of @{shown}", control.word());
+            decision(format!("{key}: {set}, {value}"), rule)
+        })
+        .collect()
 }
 
 fn account(snapshot: &Snapshot, user: Option<&str>) -> Result<Option<Arc<Account>>, String> {

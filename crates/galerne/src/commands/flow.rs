@@ -53,6 +53,11 @@ fn document(root: &Path, group: Option<&str>) -> Result<String, String> {
     Ok(stored(root)?.0.document(group))
 }
 
+/// The states of all groups, for other commands.
+pub fn states(root: &Path) -> Result<Vec<FlowState>, String> {
+    serde_json::from_str(&document(root, None)?).map_err(|error| error.to_string())
+}
+
 /// Switches one set.
 pub fn flow_set(root: &Path, args: &FlowSetArgs) -> ExitCode {
     let switch = Switch {

@@ -15,6 +15,46 @@ async fn tree(flow: &str) -> (Tree, Sink) {
     (tree, sink)
 }
 
+#[tokio::test]
+async fn if_6_flow_66_flow_74_patterns_replay_says_what_would_change() {
+    let tree = Tree::new("");
+    tree.write(
+        "domains/@isp.ini",
+        "[dns]\nmx = *.isp.example\n[pattern]\nfull = SOFT(full) 452 *\n",
+    );
+    tree.write(
+        "domains/@isp_log.csv",
+        "rfsenddate,ref,rfmailno,rfrecno,rfsendip,rfmxip,rfstp,rfrcv\n261125073000,r,0,0,192.0.2.1,192.0.2.2,RCPT,452 4.2.2 mailbox full\n261125073001,r,0,0,192.0.2.1,192.0.2.2,RCPT,550 no idea\n261125073002,r,0,0,192.0.2.1,192.0.2.2,RCPT,452 4.2.2 quota\n",
+    );
+    let replayed = tree.command(
+        "patterns replay --json ROOT/domains/@isp_log.csv"
+            .replace("ROOT", &tree.root().display().to_string())
+            .as_str(),
+    );
+    assert_eq!(replayed.code, Some(0), "{replayed:?}");
+    let document: Value = serde_json::from_str(&replayed.stdout).unwrap();
+    assert_eq!(document["replies"], 3);
+    let changes = document["changes"].as_array().unwrap();
+    assert_eq!(changes.len(), 1);
+    let change = &changes[0];
+    assert_eq!(
+        (&change["before"], &change["now"], &change["count"]),
+        (&"unknown".into(), &"full".into(), &2.into())
+    );
+    assert!(
+        change["source"]
+            .as_str()
+            .unwrap()
+            .contains("domains/@isp.ini:4"),
+        "{change}"
+    );
+    let other = tree.command(&format!(
+        "patterns replay {}/galerne.ini",
+        tree.root().display()
+    ));
+    assert_eq!(other.code, Some(1), "{other:?}");
+}
+
 const FLOW: &str = "[ipflow#warmup]\nthreadmax = 0\nvolttlhigh = 24h\nvolmaxhigh = 50\n[ipflow#defcon1]\nsleepttl = 1h\n[pattern]\nlisted = FLOW(rate, #defcon1) 421 *too many\n";
 
 fn states(tree: &Tree) -> Vec<Value> {
@@ -71,6 +111,14 @@ async fn if_6_flow_41_flow_49_conf_36_t_51_states_are_listed_switched_logged_and
         (&"defcon1".into(), &Value::Null)
     );
     let ip = tree.ip(1);
+    let explained =
+        tree.command("explain --from orders@example.com --to anna@example.org --user shop");
+    let shown = format!("{ip}: defcon1, since ");
+    assert!(explained.stdout.contains(&shown), "{explained:?}");
+    assert!(
+        explained.stdout.contains("[ipflow#defcon1] of @next"),
+        "{explained:?}"
+    );
     let set = tree.command(&format!("flow set @next --ip {ip} warmup --lock"));
     assert_eq!(set.code, Some(0), "{set:?}");
     let server = tree.run();
