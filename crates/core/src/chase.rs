@@ -164,6 +164,12 @@ impl Chase {
         Some((o.outbound.clone(), r.remote.clone()))
     }
 
+    /// The pair of the last hop.
+    pub fn current(&self) -> Option<(Arc<OutboundIp>, Remote)> {
+        let (o, r) = self.last_pair()?;
+        Some((o.outbound.clone(), r.remote.clone()))
+    }
+
     /// Whether the pair may be tried: of one address family, and not tried yet.
     fn is_pair(&self, o: usize, r: usize) -> bool {
         let outbound = self.outbounds.get(o).map(|o| o.outbound.address.is_ipv4());

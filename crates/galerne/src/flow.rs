@@ -2,7 +2,7 @@
 //! a second (CONF-36, FLOW-28), and its switches are told (FLOW-36, FLOW-41).
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use galerne_core::flow::configured::groups;
@@ -43,11 +43,28 @@ pub fn open(
     Ok(pace)
 }
 
+/// The name under which mail to a group or a relay host (without `@`) is counted.
+///
+/// # Errors
+/// There is none of that name.
+pub fn counted_as(settings: &Settings, name: &str) -> Result<String, String> {
+    if name.is_empty() || settings.groups.iter().any(|group| group.name == name) {
+        return Ok(name.to_owned());
+    }
+    // A relay host is counted under its name with the @.
+    match settings.hosts.iter().any(|host| host.name == name) {
+        true => Ok(format!("@{name}")),
+        false => Err(format!("there is no group or relay host @{name}")),
+    }
+}
+
 /// Flow control of the running program.
 pub struct Flow {
     pace: Arc<Pace>,
     store: Arc<dyn StateStore>,
     events: Arc<dyn EventSink>,
+    /// States are taken and stored together, so that an older one never comes after a newer.
+    storing: Mutex<()>,
 }
 
 impl Flow {
@@ -61,6 +78,7 @@ impl Flow {
             pace,
             store,
             events,
+            storing: Mutex::default(),
         })
     }
 
@@ -81,11 +99,8 @@ impl Flow {
                 self.pace.tick();
             }
             let flow = self.clone();
-            if tokio::task::spawn_blocking(move || flow.save())
-                .await
-                .is_err()
-            {
-                return;
+            if let Err(error) = tokio::task::spawn_blocking(move || flow.save()).await {
+                tracing::error!(%error, "flow states were not stored this time");
             }
         }
     }
@@ -107,14 +122,7 @@ impl Flow {
     /// Group, set, address or sender do not exist, in words.
     pub fn switch(&self, settings: &Settings, switch: &Switch) -> Result<String, String> {
         let group = switch.group.trim_start_matches('@');
-        let is_host = settings.hosts.iter().any(|host| host.name == group);
-        let is_group = group.is_empty() || settings.groups.iter().any(|g| g.name == group);
-        // A relay host is counted under its name with the @.
-        let name = match (is_group, is_host) {
-            (true, _) => group.to_owned(),
-            (false, true) => format!("@{group}"),
-            (false, false) => return Err(format!("there is no group or relay host @{group}")),
-        };
+        let name = counted_as(settings, group)?;
         let set = Set::parse(&switch.set)
             .ok_or_else(|| format!("there is no flow set {}", switch.set))?;
         let sender;
@@ -122,7 +130,7 @@ impl Flow {
             (Some(ip), None) if settings.outbounds.iter().any(|o| o.address == ip) => Key::Ip(ip),
             (Some(ip), None) => return Err(format!("{ip} is not in [IP]")),
             (None, Some(domain)) => {
-                sender = domain.to_lowercase();
+                sender = galerne_config::values::domain(domain)?;
                 Key::Sender(&sender)
             }
             _ => return Err("expected an IP or a sender".to_owned()),
@@ -134,7 +142,7 @@ impl Flow {
             sleep: switch.sleep,
             lock: switch.lock,
         });
-        self.save();
+        self.save()?;
         let lock = if switch.lock { ", locked" } else { "" };
         Ok(format!(
             "@{group} {} {}: {}{lock}",
@@ -145,7 +153,11 @@ impl Flow {
     }
 
     /// Stores what changed and tells the switches. Blocks.
-    pub fn save(&self) {
+    ///
+    /// # Errors
+    /// The store refused, in words; what changed is kept for the next time.
+    pub fn save(&self) -> Result<(), String> {
+        let _storing = self.storing.lock().unwrap_or_else(PoisonError::into_inner);
         let (changed, switches) = self.pace.take_changed();
         for switch in &switches {
             let text = shown(switch);
@@ -153,14 +165,16 @@ impl Flow {
             self.events.note(Module::RfMta, &text);
         }
         if changed.is_empty() {
-            return;
+            return Ok(());
         }
         let batch: Vec<FlowEntry> = changed.iter().map(entry).collect();
-        if let Err(error) = self.store.put_flow(&batch) {
+        self.store.put_flow(&batch).map_err(|error| {
             // The counters go on in memory, and what is stored next is newer.
-            tracing::error!("flow states cannot be stored: {error}");
             self.pace.keep_changed(&changed);
-        }
+            let text = format!("flow states cannot be stored: {error}");
+            tracing::error!("{text}");
+            text
+        })
     }
 }
 

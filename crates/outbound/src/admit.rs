@@ -62,8 +62,12 @@ pub async fn admit(
     let turn = match pace.try_leave(&wish) {
         Some((leave, mark)) => Some(Turn::New(leave, mark)),
         None => {
-            delivery.tools.pool.give_way(&wish);
-            pace.leave(wish, key, ask.deadline).await
+            let give_way = |wish: &Wish| {
+                if pace.needs_place(wish) {
+                    delivery.tools.pool.give_way(wish);
+                }
+            };
+            pace.leave(wish, key, ask.deadline, give_way).await
         }
     };
     match turn {
@@ -93,7 +97,7 @@ async fn in_idle_session(delivery: &Delivery, key: &Key, wish: Option<&Wish>) ->
         }
         let leave = match (wish, &mut connection.mark) {
             (None, None) => None,
-            (Some(wish), Some(mark)) => match delivery.pace.in_session(mark, wish) {
+            (Some(wish), Some(mark)) => match delivery.pace.in_session(key, mark, wish) {
                 Idle::Leave(leave) => Some(leave),
                 Idle::Keep => {
                     if let Some(connection) = pool.put(connection, Instant::now()) {
@@ -134,8 +138,13 @@ pub fn tell(
     if count > 0 {
         pace.delivered(spot, count as u64);
     }
-    for qualification in qualifications.iter().flatten() {
+    for (verdict, qualification) in verdicts.iter().zip(qualifications) {
+        let Some(qualification) = qualification else {
+            continue;
+        };
         match (&qualification.pattern, &qualification.class) {
+            // No usable connection: neither counts nor resets (FLOW-48, RELAY-61).
+            (None, _) if *verdict == Verdict::NextRemote => {}
             (None, _) => pace.unknown_error(spot),
             (Some(name), Class::Flow { ipset, sdset }) => {
                 pace.blocked(spot, (*ipset, *sdset), name);

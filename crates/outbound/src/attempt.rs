@@ -587,7 +587,17 @@ fn give_back(tools: &Tools, leave: Option<&Leave>, connection: Connection) {
         None => Some(connection),
     };
     let Some(connection) = kept else { return };
+    let key = leave.map(|_| connection.key.clone());
     if let Some(connection) = tools.pool.put(connection, Instant::now()) {
+        tokio::spawn(quit(connection));
+    }
+    // Somebody may have lined up since: what is idle is looked at again.
+    if let (Some(leave), Some(key)) = (leave, key)
+        && leave.pace().has_line(leave.spot())
+        && let Some(connection) = tools.pool.take(&key)
+        && let Some(connection) = leave.pace().hand_on(connection)
+        && let Some(connection) = tools.pool.put(connection, Instant::now())
+    {
         tokio::spawn(quit(connection));
     }
 }

@@ -179,7 +179,7 @@ impl<'a> Run<'a> {
         let delivery = self.delivery;
         let outbounds = self.outbounds(plan);
         let several = outbounds.len() > 1;
-        let mut wish = self.wish(plan, &outbounds);
+        let wish = self.wish(plan, &outbounds);
         let mut chase = Chase::new(remotes, outbounds, plan.maxhop.saturating_sub(used));
         let recently = |address| delivery.timed_out.recently(address);
         let mut given: Option<(Leave, SessionMark)> = None;
@@ -188,10 +188,13 @@ impl<'a> Run<'a> {
                 Some((leave, _)) => chase.instead(leave.outbound(), &recently),
                 None => None,
             };
+            let instead = match instead {
+                None if given.take().is_some() => chase.current(),
+                instead => instead,
+            };
             let (outbound, remote) = match instead {
                 Some(pair) => pair,
                 None => {
-                    given = None;
                     let busy = |ip| {
                         let wish = wish.as_ref().filter(|_| several);
                         wish.is_some_and(|wish| delivery.pace.is_busy(wish, ip))
@@ -204,10 +207,10 @@ impl<'a> Run<'a> {
                     }
                 }
             };
-            if let Some(wish) = &mut wish {
-                wish.count = self.waiting().len() as u64;
-                wish.prefer(&chase.alternatives());
-            }
+            let count = self.waiting().len() as u64;
+            let here = wish
+                .as_ref()
+                .map(|wish| wish.only(&chase.alternatives(), count));
             let fields = self.seals.fields(
                 delivery,
                 self.submission,
@@ -236,7 +239,7 @@ impl<'a> Run<'a> {
                 number: used + chase.hops(),
                 sender: self.sender(plan, &outbound),
                 fields,
-                wish: wish.as_ref(),
+                wish: here.as_ref(),
                 started: Instant::now(),
             };
             let ended = self.hop(hop, given.take(), cancelled).await;
@@ -319,6 +322,8 @@ impl<'a> Run<'a> {
     ) -> HopEnd {
         let mut blocked = false;
         let mut members = self.waiting();
+        let from_here = [hop.outbound.address];
+        let only_here = hop.wish.map(|wish| wish.only(&from_here, 1));
         loop {
             let tried = self
                 .one_attempt(&hop, &members, given.take(), cancelled)
@@ -347,6 +352,8 @@ impl<'a> Run<'a> {
                 return HopEnd::Tried { blocked };
             }
             hop.started = Instant::now();
+            // The pair was used: whoever follows goes the same way, or in another hop.
+            hop.wish = only_here.as_ref();
         }
     }
 

@@ -106,11 +106,14 @@ impl Wish {
         }
     }
 
-    /// Keeps the outbounds of that list, in its order.
-    pub fn prefer(&mut self, order: &[IpAddr]) {
-        let place = |ip: &IpAddr| order.iter().position(|other| other == ip);
-        self.outbounds
-            .sort_by_key(|(ip, _)| place(ip).unwrap_or(usize::MAX));
+    /// The same for these outbounds alone, in their order, and so many recipients.
+    pub fn only(&self, order: &[IpAddr], count: u64) -> Wish {
+        let of = |ip: &IpAddr| self.outbounds.iter().find(|(other, _)| other == ip);
+        Wish {
+            outbounds: order.iter().filter_map(of).cloned().collect(),
+            count,
+            ..self.clone()
+        }
     }
 
     /// Whether the other depends on the same limits.
@@ -161,10 +164,10 @@ impl Pace {
 
     /// Leave in an idle session, at once or not at all. The session may have carried mail of
     /// another sender to the same group.
-    pub fn in_session(self: &Arc<Self>, mark: &mut SessionMark, wish: &Wish) -> Idle {
+    pub fn in_session(self: &Arc<Self>, key: &Key, mark: &mut SessionMark, wish: &Wish) -> Idle {
         let now = self.now();
         let mut inner = self.lock();
-        if inner.lines.contains_key(&wish.group) {
+        if inner.is_wanted(now, key, mark) {
             return Idle::Keep;
         }
         match inner.ask_mark(now, mark, wish) {
@@ -183,7 +186,7 @@ impl Pace {
     pub fn is_busy(&self, wish: &Wish, outbound: IpAddr) -> bool {
         let now = self.now();
         let spot = wish.spot(outbound);
-        let mut inner = self.lock();
+        let inner = self.lock();
         inner.lines.contains_key(&wish.group)
             || inner
                 .desk
@@ -192,12 +195,19 @@ impl Pace {
     }
 
     /// Waits for leave, in a session to be opened or in one of that key that becomes free.
-    /// `None`: not before `deadline`. Dropping the future leaves the line.
-    pub async fn leave(self: &Arc<Self>, wish: Wish, key: &Key, deadline: Instant) -> Option<Turn> {
+    /// `None`: not before `deadline`. Dropping the future leaves the line. `in_line` is called once
+    /// it stands there.
+    pub async fn leave(
+        self: &Arc<Self>,
+        wish: Wish,
+        key: &Key,
+        deadline: Instant,
+        in_line: impl FnOnce(&Wish),
+    ) -> Option<Turn> {
         let wish = Arc::new(wish);
         let granted = match self.at_once(&wish) {
             Some(granted) => granted,
-            None => self.wait(&wish, key, deadline).await?,
+            None => self.wait(&wish, key, deadline, in_line).await?,
         };
         Some(match granted {
             Granted::New { outbound, count } => {
@@ -251,7 +261,13 @@ impl Pace {
         }
     }
 
-    async fn wait(&self, wish: &Arc<Wish>, key: &Key, deadline: Instant) -> Option<Granted> {
+    async fn wait(
+        &self,
+        wish: &Arc<Wish>,
+        key: &Key,
+        deadline: Instant,
+        in_line: impl FnOnce(&Wish),
+    ) -> Option<Granted> {
         let (sender, granted) = oneshot::channel();
         let ticket = self.line_up(wish, key, sender);
         let mut place = Place {
@@ -261,6 +277,7 @@ impl Pace {
             granted,
             is_left: false,
         };
+        in_line(wish);
         let granted = tokio::select! {
             biased;
             granted = &mut place.granted => granted.ok(),
@@ -279,23 +296,40 @@ impl Pace {
         };
         let group = mark.spot.group.clone();
         let now = self.now();
-        let (rest, waits) = {
+        let (rest, ends) = {
             let mut inner = self.lock();
-            if !inner.lines.contains_key(&group) {
-                return Some(connection);
+            if inner.is_used_up(now, mark) {
+                (Some(connection), true)
+            } else if inner.lines.contains_key(&group) {
+                let rest = inner.hand_on(now, &group, connection);
+                let ends = rest.as_ref().is_some_and(|connection| {
+                    let mark = connection.mark.as_ref();
+                    mark.is_some_and(|mark| inner.is_wanted(now, &connection.key, mark))
+                });
+                (rest, ends)
+            } else {
+                (Some(connection), false)
             }
-            let rest = inner.hand_on(now, &group, connection);
-            let waits = inner.lines.contains_key(&group);
-            (rest, waits)
         };
         match rest {
-            // Nobody can use it, and it holds a place that somebody waits for.
-            Some(connection) if waits => {
+            // It has done its work, or holds a place that somebody waits for.
+            Some(connection) if ends => {
                 tokio::spawn(crate::pool::quit(connection));
                 None
             }
             rest => rest,
         }
+    }
+
+    /// Whether somebody waits for the group of this place.
+    pub fn has_line(&self, spot: &Spot) -> bool {
+        self.lock().lines.contains_key(&spot.group)
+    }
+
+    /// Whether the wish waits for a place that a session holds.
+    pub fn needs_place(&self, wish: &Wish) -> bool {
+        let now = self.now();
+        self.lock().needs_place(now, wish)
     }
 
     fn line_up(&self, wish: &Arc<Wish>, key: &Key, granted: oneshot::Sender<Granted>) -> u64 {
@@ -405,27 +439,32 @@ impl Pace {
         let Some((name, line)) = inner.lines.get_key_value(group) else {
             return;
         };
-        if line.armed.is_some_and(|armed| armed <= next) {
+        if line.armed.as_ref().is_some_and(|(armed, _)| *armed <= next) {
             return;
         }
         let name = name.clone();
-        if let Some(line) = inner.lines.get_mut(group) {
-            line.armed = Some(next);
-        }
         let shared = self.shared.clone();
         let at = self.instant(next);
-        tokio::spawn(async move {
+        let of_line = name.clone();
+        let timer = tokio::spawn(async move {
             sleep_until(at).await;
             let Some(pace) = shared.upgrade() else { return };
             let now = pace.now();
             let mut inner = pace.lock();
-            if let Some(line) = inner.lines.get_mut(&name)
-                && line.armed == Some(next)
+            if let Some(line) = inner.lines.get_mut(&of_line)
+                && line.armed.as_ref().is_some_and(|(armed, _)| *armed == next)
             {
                 line.armed = None;
-                pace.serve(&mut inner, now, &name);
+                pace.serve(&mut inner, now, &of_line);
             }
         });
+        if let Some(line) = inner.lines.get_mut(&name) {
+            if let Some((_, before)) = line.armed.replace((next, timer.abort_handle())) {
+                before.abort();
+            }
+        } else {
+            timer.abort();
+        }
     }
 
     /// How many wait.
@@ -502,11 +541,10 @@ impl Leave {
     pub fn mail_sent(&mut self) {
         let count = std::mem::take(&mut self.unsent);
         if count > 0 {
-            let now = self.pace.now();
-            self.pace
-                .lock()
-                .desk
-                .mail_sent(now, self.spot.case(), count);
+            // From now on it is known when a window has room again.
+            self.pace.report(&self.spot, |desk, now| {
+                desk.mail_sent(now, self.spot.case(), count);
+            });
         }
     }
 }
@@ -531,7 +569,11 @@ impl SessionMark {
     /// outbounds.
     pub fn hinders(&self, wish: &Wish) -> bool {
         let outbounds = &wish.outbounds;
-        self.spot.group == wish.group && outbounds.iter().any(|(ip, _)| *ip == self.spot.ip)
+        // In the group of all others each domain has its sessions (FLOW-51).
+        let same_place = !wish.group.is_empty() || self.spot.domain == wish.domain;
+        same_place
+            && self.spot.group == wish.group
+            && outbounds.iter().any(|(ip, _)| *ip == self.spot.ip)
     }
 }
 

@@ -13,7 +13,7 @@ use galerne_core::content::{Content, Patch, Spill};
 use galerne_core::keys::{Algorithm, KeyFile};
 use galerne_core::model::{Plan, Submission};
 use galerne_core::ports::Module;
-use galerne_core::refusal::Refusal;
+use galerne_core::refusal::{Code, Refusal};
 use galerne_core::signing::Signer;
 use galerne_core::snapshot::Snapshot;
 use galerne_dns::{LookupFailure, Resolver};
@@ -42,7 +42,7 @@ pub type Fields = Arc<[u8]>;
 /// What one process needs for signing.
 pub struct Sealer {
     /// Signatures computed at a time off the network threads: one for each processor.
-    computing: Semaphore,
+    computing: Arc<Semaphore>,
     told: Mutex<HashMap<String, Instant>>,
 }
 
@@ -50,7 +50,7 @@ impl Default for Sealer {
     fn default() -> Self {
         let processors = std::thread::available_parallelism().map_or(2, |n| n.get());
         Sealer {
-            computing: Semaphore::new(processors),
+            computing: Arc::new(Semaphore::new(processors)),
             told: Mutex::default(),
         }
     }
@@ -188,8 +188,18 @@ async fn make(
     let outcome = if in_place {
         job.run()
     } else {
-        let _place = delivery.sealer.computing.acquire().await;
-        match tokio::task::spawn_blocking(move || job.run()).await {
+        let computing = delivery.sealer.computing.clone();
+        let Ok(Ok(place)) = timeout_at(deadline, computing.acquire_owned()).await else {
+            let text = "the signature was not made in time";
+            return Err(Refusal::new(Code::Timeout, text, "RELAY-40"));
+        };
+        // The place is taken until the work is done, also when nobody waits for it any more.
+        let work = move || {
+            let outcome = job.run();
+            drop(place);
+            outcome
+        };
+        match tokio::task::spawn_blocking(work).await {
             Ok(outcome) => outcome,
             Err(error) => Err(Fault::Disk(std::io::Error::other(error))),
         }

@@ -4,18 +4,20 @@
 //! The caller asks with [`Desk::ask`]. After `Verdict::Now` the message counts as let go, until the
 //! caller reports `mail_sent` or `given_back`; a session counts as open until `session_closed`.
 
-use std::borrow::Cow;
+mod words;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use serde::{Deserialize, Serialize};
 
 use crate::flow::params::{Params, Sections, resolve};
 use crate::flow::slots::{Full, Slots};
 use crate::flow::state::{Change, State};
 use crate::flow::{Control, Limit, Moment, Set, Verdict};
+
+pub use words::{Demand, Key, Row, Saved, Switched};
 
 /// Most sender domains remembered for a group: a sender's name costs nothing to make up.
 const MOST_SENDERS: usize = 100_000;
@@ -55,46 +57,6 @@ pub enum Travel<'a> {
     SameSession,
     /// In a session that is open and carried mail of another sender.
     TakenOver { from: &'a str },
-}
-
-/// A switch of one state, for the log and the events (FLOW-41).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Switched {
-    pub group: String,
-    pub control: Control,
-    /// The IP or the sender domain.
-    pub key: String,
-    pub change: Change,
-}
-
-/// What is stored of one state (CONF-36).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Saved {
-    pub group: String,
-    /// `ipflow` or `sdflow`.
-    pub control: String,
-    pub key: String,
-    /// JSON; empty: it was forgotten.
-    pub state: String,
-}
-
-/// A state as an operator sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    pub group: String,
-    pub control: Control,
-    pub key: String,
-    pub set: Set,
-    pub entered: Moment,
-    pub sleeps_until: Moment,
-    pub is_locked: bool,
-    /// Fill and size of the shorter window; size 0: none.
-    pub low: (u64, u64),
-    /// Fill and size of the longer window; size 0: none.
-    pub high: (u64, u64),
-    /// Sessions open now.
-    pub sessions: u32,
-    pub params: Params,
 }
 
 #[derive(Debug)]
@@ -161,6 +123,14 @@ impl Entry {
         match domain {
             None => &mut self.slots,
             Some(domain) => self.by_domain.entry_ref(domain).or_default(),
+        }
+    }
+
+    /// The pause of a slot; without a limit of sessions there is none (FLOW-21).
+    fn pause(&self) -> Duration {
+        match self.params.threadmax {
+            0 => Duration::ZERO,
+            _ => self.params.waittime,
         }
     }
 
@@ -312,7 +282,7 @@ impl Desk {
                     ..case
                 };
                 let (_, sender, domain) = self.pair(now, before);
-                let waittime = sender.params.waittime;
+                let waittime = sender.pause();
                 sender.slots_mut(domain).closed(now, waittime);
             }
         }
@@ -324,16 +294,18 @@ impl Desk {
     /// # Errors
     /// Until when they must wait.
     pub fn may(
-        &mut self,
+        &self,
         now: Moment,
         case: Case<'_>,
         travel: Travel<'_>,
         wanted: u64,
     ) -> Result<u64, Verdict> {
-        let (ip, sender, domain) = self.pair(now, case);
+        let look = self.look(now, case);
+        let (ip, sender) = (look.ip.get(), look.sender.get());
+        let domain = look.is_catch_all.then_some(case.domain);
         let mut granted = wanted;
         let mut refused: Option<Verdict> = None;
-        for (control, entry) in [(Control::Ip, &*ip), (Control::Sender, &*sender)] {
+        for (control, entry) in [(Control::Ip, ip), (Control::Sender, sender)] {
             match entry.state.may_send(now, &entry.params, wanted) {
                 Ok(count) => granted = granted.min(count),
                 Err((Some(at), limit)) => {
@@ -358,15 +330,16 @@ impl Desk {
     }
 
     /// The unused part of the windows, in millionths, for the choice of the outbound (FLOW-23).
-    pub fn unused(&mut self, now: Moment, case: Case<'_>) -> u64 {
-        let (ip, _, _) = self.pair(now, case);
+    pub fn unused(&self, now: Moment, case: Case<'_>) -> u64 {
+        let look = self.look(now, case);
+        let ip = look.ip.get();
         ip.state.unused(now, &ip.params)
     }
 
     /// Most messages of one session; 0: no limit.
-    pub fn chain(&mut self, now: Moment, case: Case<'_>) -> u32 {
-        let (ip, sender, _) = self.pair(now, case);
-        let limits = [ip.params.chainmax, sender.params.chainmax];
+    pub fn chain(&self, now: Moment, case: Case<'_>) -> u32 {
+        let look = self.look(now, case);
+        let limits = [&look.ip, &look.sender].map(|entry| entry.get().params.chainmax);
         limits.into_iter().filter(|max| *max > 0).min().unwrap_or(0)
     }
 
@@ -390,7 +363,7 @@ impl Desk {
     pub fn session_closed(&mut self, now: Moment, case: Case<'_>) {
         let (ip, sender, domain) = self.pair(now, case);
         for entry in [ip, sender] {
-            let waittime = entry.params.waittime;
+            let waittime = entry.pause();
             let slots = entry.slots_mut(domain);
             slots.closed(now, waittime);
             if entry.by_domain.len() > 1000 {
@@ -493,6 +466,25 @@ impl Desk {
         rows
     }
 
+    /// Both entries of a case as they are, or as new ones would be; nothing is remembered.
+    fn look(&self, now: Moment, case: Case<'_>) -> Look<'_> {
+        let states = self.groups.get(case.group);
+        let new = |key| {
+            let state = State::new(now);
+            Seen::New(Box::new(match states {
+                Some(states) => Entry::new(&states.flow, key, state),
+                None => Entry::new(&GroupFlow::default(), key, state),
+            }))
+        };
+        let ip = states.and_then(|states| states.ips.get(&case.ip));
+        let sender = states.and_then(|states| states.senders.get(case.sender));
+        Look {
+            ip: ip.map_or_else(|| new(Key::Ip(case.ip)), Seen::Known),
+            sender: sender.map_or_else(|| new(Key::Sender(case.sender)), Seen::Known),
+            is_catch_all: states.is_some_and(|states| states.flow.is_catch_all),
+        }
+    }
+
     /// Both entries of a case, made where they are new, and the domain where it matters.
     fn pair<'c>(
         &mut self,
@@ -536,6 +528,14 @@ impl Desk {
     ) {
         let states = self.groups.entry_ref(group).or_default();
         let GroupStates { flow, ips, senders } = states;
+        if let Key::Sender(domain) = key
+            && senders.len() >= MOST_SENDERS
+            && !senders.contains_key(domain)
+        {
+            let gone = forget_oldest(senders).into_iter();
+            self.forgotten
+                .extend(gone.map(|key| (group.to_owned(), key)));
+        }
         let new = || Entry::new(flow, key, State::new(now));
         let entry = match key {
             Key::Ip(ip) => ips.entry(ip).or_insert_with(new),
@@ -545,6 +545,27 @@ impl Desk {
         if let Some(change) = act(flow, entry) {
             entry.params = flow.params(change.to, key);
             self.changes.push(switched(group, key, change));
+        }
+    }
+}
+
+/// Two entries that are only looked at.
+struct Look<'a> {
+    ip: Seen<'a>,
+    sender: Seen<'a>,
+    is_catch_all: bool,
+}
+
+enum Seen<'a> {
+    Known(&'a Entry),
+    New(Box<Entry>),
+}
+
+impl Seen<'_> {
+    fn get(&self) -> &Entry {
+        match self {
+            Seen::Known(entry) => entry,
+            Seen::New(entry) => entry,
         }
     }
 }
@@ -588,42 +609,6 @@ fn switched(group: &str, key: Key<'_>, change: Change) -> Switched {
         control: key.control(),
         key: key.text().into_owned(),
         change,
-    }
-}
-
-/// A switch on demand.
-#[derive(Clone, Copy, Debug)]
-pub struct Demand<'a> {
-    pub group: &'a str,
-    pub key: Key<'a>,
-    pub set: Set,
-    pub sleep: bool,
-    pub lock: bool,
-}
-
-/// Whose state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Key<'a> {
-    Ip(IpAddr),
-    /// A sender domain in lower case.
-    Sender(&'a str),
-}
-
-impl<'a> Key<'a> {
-    /// Which control it is under.
-    pub fn control(self) -> Control {
-        match self {
-            Key::Ip(_) => Control::Ip,
-            Key::Sender(_) => Control::Sender,
-        }
-    }
-
-    /// As it is written in sections and shown.
-    pub fn text(self) -> Cow<'a, str> {
-        match self {
-            Key::Ip(ip) => Cow::Owned(ip.to_string()),
-            Key::Sender(domain) => Cow::Borrowed(domain),
-        }
     }
 }
 

@@ -111,7 +111,9 @@ impl State {
     pub fn restored(&mut self, now: Moment) {
         self.sent.not_after(now);
         self.delivered.not_after(now);
-        self.entered = self.entered.min(now.0);
+        let ahead = self.entered.saturating_sub(now.0);
+        self.sleeps_until = self.sleeps_until.saturating_sub(ahead);
+        self.entered -= ahead;
     }
 
     /// How many of `wanted` messages may go now, at least one; else until when none may, and why.

@@ -289,7 +289,7 @@ fn flow_3_made_up_senders_do_not_fill_the_memory_and_what_is_in_use_stays() {
             sender: &sender,
             ..kept
         };
-        let _ = desk.unused(Moment(now.0 + number), case);
+        desk.known_error(Moment(now.0 + number), case);
     }
     let rows = desk.rows(now, Some("isp"));
     assert!(rows.len() <= 100_002, "{}", rows.len());

@@ -22,6 +22,11 @@ pub fn flow_list(root: &Path, args: &FlowListArgs) -> ExitCode {
         .group
         .as_deref()
         .map(|name| name.trim_start_matches('@'));
+    if let Some(name) = group
+        && let Err(text) = settings(root).and_then(|settings| flow::counted_as(&settings, name))
+    {
+        return fail(&text);
+    }
     let document = match document(root, group) {
         Ok(document) => document,
         Err(text) => return fail(&text),
@@ -49,6 +54,10 @@ fn document(root: &Path, group: Option<&str>) -> Result<String, String> {
         };
         let answer = control::ask(root, &request)?;
         return Ok(answer.lines.concat());
+    }
+    // Nothing was ever stored there, and looking makes no file.
+    if !root.join(crate::routes::STATE).exists() {
+        return Ok("[]".to_owned());
     }
     Ok(stored(root)?.0.document(group))
 }

@@ -213,3 +213,96 @@ async fn flow_51_in_the_group_of_all_others_sessions_are_limited_for_each_domain
         "two after each other, the third beside"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn flow_22_a_session_that_is_handed_on_leaves_nobody_of_another_account_behind() {
+    let config = isp(
+        "threadmax = 1",
+        "== users/demo.ini\n[routing]\nip = 192.0.2.10\n== users/other.ini\n[account]\nsmtpssl = 0\nsmtplogin = other\nsmtppassw = secret\n[routing]\nip = 192.0.2.10",
+    );
+    let world = world(&config);
+    let mx = world.mx("isp.example", "198.51.100.25");
+    mx.rule(Rule::at(Stage::Dot).delay(Duration::from_secs(2)));
+    let one = |login: &'static str| {
+        let world = &world;
+        async move {
+            let mut client = world.login_as(login, "secret").await;
+            let to = ["anna@shop.example"];
+            let reply = client.transaction("orders@example.com", &to, MESSAGE.as_bytes());
+            reply.await.unwrap().text()
+        }
+    };
+    let replies = tokio::join!(
+        one("demo"),
+        one("demo"),
+        one("demo"),
+        one("other"),
+        one("other"),
+        one("other"),
+    );
+    let (a, b, c, d, e, f) = replies;
+    for reply in [a, b, c, d, e, f] {
+        assert!(reply.starts_with("250 "), "{reply}");
+    }
+    assert_eq!(mx.messages().len(), 6);
+    let sessions: Vec<usize> = mx.messages().iter().map(|m| m.session).collect();
+    assert_eq!(sessions, [1; 6], "one session carried them all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn relay_68_relay_69_an_outbound_whose_pairs_are_used_up_is_not_waited_for() {
+    let config = isp(
+        "threadmax = 1",
+        "[pattern]\nlisted = FLOW(block) 554 *listed\n== users/demo.ini\n[message]\ntimeout = 30",
+    );
+    let world = world(&config);
+    let mx = world.mx("isp.example", "198.51.100.25");
+    // One outbound is busy for ten seconds; the other is blocked for the message that follows.
+    mx.rule(Rule::at(Stage::Dot).times(1).delay(Duration::from_secs(10)));
+    let slow = world.relay(TO);
+    let blocked = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        mx.rule(Rule::at(Stage::Rcpt).times(1).reply("554 5.7.1 listed"));
+        let began = Instant::now();
+        (world.relay(TO).await, began.elapsed().as_secs())
+    };
+    let (slow, (reply, took)) = tokio::join!(slow, blocked);
+    assert!(slow.starts_with("250 "), "{slow}");
+    assert!(reply.starts_with("250 "), "{reply}");
+    assert!(
+        (9..=15).contains(&took),
+        "it waited for the other outbound: {took}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn flow_51_who_waits_for_one_domain_ends_no_session_of_another() {
+    let config = "== domains/@.ini\n[ipflow#warmup]\nthreadmax = 1\n[sdflow#warmup@slow.test]\nvolttllow = 1h\nvolmaxlow = 1\n== users/demo.ini\n[routing]\nip = 192.0.2.10";
+    let world = World::new(config);
+    world.mx("x.example", "198.51.100.25");
+    let y = world.mx("y.example", "198.51.100.26");
+    let send = |from: &'static str, to: &'static str| {
+        let world = &world;
+        async move {
+            let mut client = world.login().await;
+            let to = [to];
+            let reply = client.transaction(from, &to, MESSAGE.as_bytes());
+            reply.await.unwrap().text()
+        }
+    };
+    assert!(
+        send("a@slow.test", "anna@x.example")
+            .await
+            .starts_with("250 ")
+    );
+    let waits = send("a@slow.test", "anna@x.example");
+    let others = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        for _ in 0..4 {
+            assert!(send("a@s.test", "anna@y.example").await.starts_with("250 "));
+        }
+    };
+    let (waited, ()) = tokio::join!(waits, others);
+    assert!(waited.starts_with("451 9.3.1 "), "{waited}");
+    assert_eq!(y.connected(), 1, "one session for all four");
+}

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use galerne_core::flow::desk::{Desk, Travel};
 use galerne_core::flow::{Moment, Verdict};
 use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 
 use super::{SessionMark, Wish};
 use crate::connection::{Connection, Key};
@@ -22,9 +23,17 @@ pub(super) struct Inner {
 #[derive(Default)]
 pub(super) struct Line {
     /// When somebody looks whether one of them may go.
-    pub(super) armed: Option<Moment>,
+    pub(super) armed: Option<(Moment, AbortHandle)>,
     /// Accounts in the order of their turns; each with its waiters, oldest first.
     pub(super) turns: VecDeque<(Arc<str>, VecDeque<Waiter>)>,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Some((_, timer)) = self.armed.take() {
+            timer.abort();
+        }
+    }
 }
 
 pub(super) struct Waiter {
@@ -140,9 +149,11 @@ impl Inner {
         };
         let mut free = Some(connection);
         for _ in 0..line.turns.len() {
-            let (Some(mut connection), Some((account, mut waiters))) =
-                (free.take(), line.turns.pop_front())
-            else {
+            let Some(mut connection) = free.take() else {
+                break;
+            };
+            let Some((account, mut waiters)) = line.turns.pop_front() else {
+                free = Some(connection);
                 break;
             };
             waiters.retain(|waiter| !waiter.granted.is_closed());
@@ -172,6 +183,42 @@ impl Inner {
         free
     }
 
+    /// Whether the wish waits for a place that a session holds, and not for a window or a pause.
+    pub(super) fn needs_place(&mut self, now: Moment, wish: &Wish) -> bool {
+        wish.outbounds.iter().any(|&(outbound, _)| {
+            let spot = wish.spot(outbound);
+            let may = self
+                .desk
+                .may(now, spot.case(), Travel::NewSession, wish.count);
+            matches!(may, Err(Verdict::WhenFree(_)))
+        })
+    }
+
+    /// Whether somebody in the line could use this free session, or the place that it holds.
+    pub(super) fn is_wanted(&mut self, now: Moment, key: &Key, mark: &SessionMark) -> bool {
+        let Some(line) = self.lines.get(&mark.spot.group) else {
+            return false;
+        };
+        let waiters = line.turns.iter().flat_map(|(_, waiters)| waiters);
+        let mut wishes: Vec<Arc<Wish>> = Vec::new();
+        for waiter in waiters {
+            if waiter.key == *key {
+                return true;
+            }
+            let is_new = !wishes.iter().any(|wish| wish.wants_what(&waiter.wish));
+            if is_new && mark.hinders(&waiter.wish) {
+                wishes.push(waiter.wish.clone());
+            }
+        }
+        wishes.iter().any(|wish| self.needs_place(now, wish))
+    }
+
+    /// Whether the session of a mark has carried as many messages as it may.
+    pub(super) fn is_used_up(&mut self, now: Moment, mark: &SessionMark) -> bool {
+        let chain = u64::from(self.desk.chain(now, mark.spot.case()));
+        chain > 0 && mark.messages >= chain
+    }
+
     /// Asks for leave in a free session.
     fn ask_in(
         &mut self,
@@ -195,8 +242,7 @@ impl Inner {
         wish: &Wish,
     ) -> Result<Option<u64>, UsedUp> {
         let spot = wish.spot(mark.spot.ip);
-        let chain = u64::from(self.desk.chain(now, spot.case()));
-        if chain > 0 && mark.messages >= chain {
+        if self.is_used_up(now, mark) {
             return Err(UsedUp);
         }
         // In the group of all others each domain has its sessions (FLOW-51).

@@ -58,7 +58,7 @@ async fn in_new_session(
     wish: Wish,
     deadline: Instant,
 ) -> Option<(Leave, SessionMark)> {
-    match pace.leave(wish, &key(), deadline).await? {
+    match pace.leave(wish, &key(), deadline, |_| ()).await? {
         Turn::New(leave, mark) => Some((leave, mark)),
         Turn::InSession(..) => panic!("there is no session"),
     }
@@ -197,12 +197,12 @@ async fn flow_20_flow_27_chain_and_what_is_given_back() {
     let (mut leave, mut mark) = in_new_session(&pace, wish("shop"), soon()).await.unwrap();
     leave.mail_sent();
     mark.used();
-    let Idle::Leave(mut second) = pace.in_session(&mut mark, &wish("shop")) else {
+    let Idle::Leave(mut second) = pace.in_session(&key(), &mut mark, &wish("shop")) else {
         panic!("it may go in the same session");
     };
     second.mail_sent();
     mark.used();
-    let third = pace.in_session(&mut mark, &wish("shop"));
+    let third = pace.in_session(&key(), &mut mark, &wish("shop"));
     assert!(matches!(third, Idle::UsedUp), "chainmax");
     drop(in_new_session(&pace, wish("shop"), soon()).await.unwrap());
     let low = pace.rows(Some("isp"))[0].low;
@@ -236,7 +236,7 @@ async fn flow_20_a_session_taken_over_by_another_sender_counts_for_that_one() {
     let (mut leave, mut mark) = in_new_session(&pace, wish("shop"), soon()).await.unwrap();
     leave.mail_sent();
     mark.used();
-    let Idle::Leave(_second) = pace.in_session(&mut mark, &other()) else {
+    let Idle::Leave(_second) = pace.in_session(&key(), &mut mark, &other()) else {
         panic!("the session is free for another sender");
     };
     assert!(pace.is_busy(&other(), IpAddr::from([192, 0, 2, 1])));
