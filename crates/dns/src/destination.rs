@@ -21,6 +21,8 @@ pub struct Destination {
     /// All MX names with their preference, in the same order, also those whose address failed: for
     /// finding the group (FLOW-55). Empty for an implicit MX and for an address literal.
     pub names: Vec<(u16, Arc<str>)>,
+    /// Nobody but the domain can have named these hosts: its MX are signed, or it is the host itself.
+    pub are_proved: bool,
     /// The hosts that DNSSEC vouches for, from the domain to the host (RFC 7672 §2.2).
     pub secure: Vec<SecureHost>,
 }
@@ -58,7 +60,12 @@ pub async fn find_destination(
         let address =
             literal(domain).ok_or(DestinationFailure::Refused(MxRefusal::NothingUsable))?;
         let host = (0, domain.to_owned(), HostAnswer::Addresses(vec![address]));
-        return judge(vec![host], Vec::new(), Vec::new(), own, None);
+        let found = Found {
+            hosts: vec![host],
+            secure: Vec::new(),
+            cause: None,
+        };
+        return judge(found, Vec::new(), true, own);
     }
     let (answer, secure) = match resolver.mx(domain).await {
         Ok(found) => match found.value {
@@ -84,7 +91,7 @@ pub async fn find_destination(
         _ => Vec::new(),
     };
     let found = look_up(resolver, selected, secure && resolver.dnssec()).await;
-    judge(found.hosts, names, found.secure, own, found.cause)
+    judge(found, names, secure, own)
 }
 
 /// What the look-ups of addresses gave.
@@ -146,18 +153,19 @@ async fn bases(resolver: &dyn Resolver, host: &str, found: &HostAddresses) -> Op
 }
 
 fn judge(
-    hosts: Vec<(u16, String, HostAnswer)>,
+    found: Found,
     names: Vec<(u16, Arc<str>)>,
-    secure: Vec<SecureHost>,
+    are_proved: bool,
     own: Own<'_>,
-    cause: Option<String>,
 ) -> Result<Destination, DestinationFailure> {
-    match mx::exchangers(hosts, own) {
+    let Found { secure, cause, .. } = found;
+    match mx::exchangers(found.hosts, own) {
         Ok(found) => {
             let host = |e: mx::Exchanger| (e.preference, Arc::from(e.host), e.addresses);
             Ok(Destination {
                 hosts: found.into_iter().map(host).collect(),
                 names,
+                are_proved,
                 secure,
             })
         }
@@ -202,7 +210,7 @@ pub async fn host_addresses(
 }
 
 /// The address in `192.0.2.1`, `[192.0.2.1]`, `2001:db8::1` or `[IPv6:2001:db8::1]`.
-fn literal(host: &str) -> Option<IpAddr> {
+pub fn literal(host: &str) -> Option<IpAddr> {
     let inner = host
         .strip_prefix('[')
         .and_then(|h| h.strip_suffix(']'))

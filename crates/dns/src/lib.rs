@@ -15,7 +15,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 pub use destination::{
-    Destination, DestinationFailure, SecureHost, find_destination, host_addresses,
+    Destination, DestinationFailure, SecureHost, find_destination, host_addresses, literal,
 };
 pub use galerne_core::ports::BoxFuture;
 pub use galerne_core::tls_policy::tlsa::TlsaRecord;

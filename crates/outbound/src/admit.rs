@@ -34,65 +34,77 @@ pub enum Admitted {
     NoOutbound,
 }
 
-/// Waits for leave. `given`: it was given already, for a session to be opened from here.
-pub async fn admit(
+/// What can be said at once; else the wish, to be waited for with `wait`. `given`: leave was given
+/// already, for a session to be opened from here.
+///
+/// # Errors
+/// There is no leave now.
+pub fn admit(
     delivery: &Delivery,
     key: &Key,
     ask: Ask<'_>,
     given: Option<(Leave, SessionMark)>,
-) -> Admitted {
+) -> Result<Admitted, Wish> {
     if let Some((leave, mark)) = given {
-        return Admitted::Here(Box::new(Admission {
+        return Ok(Admitted::Here(Box::new(Admission {
             connection: None,
             leave: Some(leave),
             mark: Some(mark),
-        }));
+        })));
     }
     let wish = ask.wish.map(|wish| Wish {
         count: ask.count,
         ..wish.clone()
     });
-    if let Some(admission) = in_idle_session(delivery, key, wish.as_ref()).await {
-        return Admitted::Here(Box::new(admission));
+    if let Some(admission) = in_idle_session(delivery, key, wish.as_ref()) {
+        return Ok(Admitted::Here(Box::new(admission)));
     }
     let Some(wish) = wish else {
-        return Admitted::Here(Box::default());
+        return Ok(Admitted::Here(Box::default()));
     };
+    match delivery.pace.try_leave(&wish) {
+        Some((leave, mark)) => Ok(admitted(Turn::New(leave, mark), ask)),
+        None => Err(wish),
+    }
+}
+
+/// Waits in line until the deadline.
+pub async fn wait(delivery: &Delivery, key: &Key, ask: Ask<'_>, wish: Wish) -> Admitted {
     let pace = &delivery.pace;
-    let turn = match pace.try_leave(&wish) {
-        Some((leave, mark)) => Some(Turn::New(leave, mark)),
-        None => {
-            let give_way = |wish: &Wish| {
-                if pace.needs_place(wish) {
-                    delivery.tools.pool.give_way(wish);
-                }
-            };
-            pace.leave(wish, key, ask.deadline, give_way).await
+    let give_way = |wish: &Wish| {
+        if pace.needs_place(wish) {
+            delivery.tools.pool.give_way(wish);
         }
     };
-    match turn {
+    match pace.leave(wish, key, ask.deadline, give_way).await {
+        Some(turn) => admitted(turn, ask),
         None => Admitted::NoOutbound,
-        Some(Turn::InSession(connection, leave)) => Admitted::Here(Box::new(Admission {
-            connection: Some(*connection),
+    }
+}
+
+fn admitted(turn: Turn, ask: Ask<'_>) -> Admitted {
+    match turn {
+        Turn::InSession(connection, leave) => Admitted::Here(Box::new(Admission {
+            connection: Some(connection),
             leave: Some(leave),
             mark: None,
         })),
-        Some(Turn::New(leave, mark)) if leave.outbound() == ask.outbound => {
+        Turn::New(leave, mark) if leave.outbound() == ask.outbound => {
             Admitted::Here(Box::new(Admission {
                 connection: None,
                 leave: Some(leave),
                 mark: Some(mark),
             }))
         }
-        Some(Turn::New(leave, mark)) => Admitted::Elsewhere(leave, mark),
+        Turn::New(leave, mark) => Admitted::Elsewhere(leave, mark),
     }
 }
 
 /// An idle session that is alive and may carry the message.
-async fn in_idle_session(delivery: &Delivery, key: &Key, wish: Option<&Wish>) -> Option<Admission> {
+fn in_idle_session(delivery: &Delivery, key: &Key, wish: Option<&Wish>) -> Option<Admission> {
     let pool = &delivery.tools.pool;
-    while let Some(mut connection) = pool.take(key) {
-        if !connection.is_alive().await {
+    while let Some(mut connection) = pool.take(key, wish) {
+        if !connection.is_alive() {
             continue;
         }
         let leave = match (wish, &mut connection.mark) {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use galerne_core::model::{Plan, Remote, Stage, Submission};
+use galerne_core::model::{Plan, Remote, Ret, Stage, Submission};
 use galerne_core::mx::greets_as_us;
 use galerne_core::refusal::Refusal;
 use galerne_core::settings::{OutboundIp, RelayHost};
@@ -170,7 +170,7 @@ enum Step {
 /// one.
 #[derive(Default)]
 pub struct Admission {
-    pub connection: Option<Connection>,
+    pub connection: Option<Box<Connection>>,
     pub leave: Option<Leave>,
     /// For a session to be opened.
     pub mark: Option<SessionMark>,
@@ -194,7 +194,7 @@ pub fn session_key(
 pub async fn attempt(
     tools: &Tools,
     order: &Order<'_>,
-    mut key: Key,
+    key: Key,
     admission: Admission,
     cancelled: &mut Cancelled,
 ) -> End {
@@ -214,6 +214,18 @@ pub async fn attempt(
             Step::Stale(_) => mark = left,
         }
     }
+    // The rarer way, and the larger future: most messages go in a session that stands.
+    Box::pin(in_new_session(tools, order, key, (leave, mark), cancelled)).await
+}
+
+/// The hop in a session to be opened, once more in clear where TLS fails and may.
+async fn in_new_session(
+    tools: &Tools,
+    order: &Order<'_>,
+    mut key: Key,
+    (mut leave, mut mark): (Option<Leave>, Option<SessionMark>),
+    cancelled: &mut Cancelled,
+) -> End {
     loop {
         let step = match open(tools, order, &key, cancelled).await {
             Ok(mut connection) => {
@@ -264,7 +276,7 @@ async fn open(
     order: &Order<'_>,
     key: &Key,
     cancelled: &mut Cancelled,
-) -> Result<Connection, Step> {
+) -> Result<Box<Connection>, Step> {
     let fail = |why: String, stage: Stage| {
         Step::Done(End::all(
             order,
@@ -467,7 +479,7 @@ fn no_tls(order: &Order<'_>, why: String) -> Step {
 async fn transact(
     tools: &Tools,
     order: &Order<'_>,
-    mut connection: Connection,
+    mut connection: Box<Connection>,
     leave: &mut Option<Leave>,
     cancelled: &mut Cancelled,
 ) -> (Step, Option<SessionMark>) {
@@ -581,7 +593,7 @@ fn is_stale(end: &End) -> bool {
     })
 }
 
-fn give_back(tools: &Tools, leave: Option<&Leave>, connection: Connection) {
+fn give_back(tools: &Tools, leave: Option<&Leave>, connection: Box<Connection>) {
     let kept = match leave {
         Some(leave) => leave.pace().hand_on(connection),
         None => Some(connection),
@@ -594,7 +606,7 @@ fn give_back(tools: &Tools, leave: Option<&Leave>, connection: Connection) {
     // Somebody may have lined up since: what is idle is looked at again.
     if let (Some(leave), Some(key)) = (leave, key)
         && leave.pace().has_line(leave.spot())
-        && let Some(connection) = tools.pool.take(&key)
+        && let Some(connection) = tools.pool.take(&key, None)
         && let Some(connection) = leave.pace().hand_on(connection)
         && let Some(connection) = tools.pool.put(connection, Instant::now())
     {
@@ -631,8 +643,9 @@ fn transaction(order: &Order<'_>) -> Transaction {
         smtputf8: submission.sender.smtputf8,
         requiretls: submission.sender.requiretls,
         ret: submission.sender.ret.map(|ret| match ret {
-            galerne_core::model::Ret::Full => "FULL",
-            galerne_core::model::Ret::Hdrs => "HDRS",
+            // Nobody is to send the whole back (RFC 8689 §5).
+            Ret::Full if !submission.sender.requiretls => "FULL",
+            Ret::Full | Ret::Hdrs => "HDRS",
         }),
         envid: submission.sender.envid.clone(),
         chunking: if submission.needs_chunking {

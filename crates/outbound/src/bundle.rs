@@ -6,8 +6,8 @@ mod ends;
 use std::sync::Arc;
 
 use galerne_core::answer::Ending;
-use galerne_core::chase::{Chase, Next, Verdict, judge_all};
-use galerne_core::flow::configured::{group_of, sender_of};
+use galerne_core::chase::{Alternatives, Chase, Next, Rotation, Verdict, judge_all};
+use galerne_core::flow::configured::{SenderDomain, group_of};
 use galerne_core::model::{
     Attempt, NextHop, OutboundSender, Outcome, Plan, Qualification, Remote, Settled, Stage,
     Submission,
@@ -22,13 +22,13 @@ use tokio::time::{Instant, timeout_at};
 
 use ends::{Last, booked};
 
-use crate::admit::{Admitted, Ask, admit, tell};
+use crate::admit::{Admitted, Ask, admit, tell, wait};
 use crate::attempt::{End, Order, Special, attempt, session_key};
 use crate::cancel::Cancelled;
 use crate::delivery::Delivery;
-use crate::demand::demand;
+use crate::demand::{demand_of_host, demand_of_mx};
 use crate::pace::{Leave, SessionMark, Spot, Wish};
-use crate::prepare::{Asking, Prepared, remotes};
+use crate::prepare::{Asking, Prepared, relay_remotes, remotes};
 use crate::seal::{Fields, Seals};
 
 /// One recipient on its way.
@@ -84,6 +84,13 @@ enum Tried {
     NoOutbound,
 }
 
+impl Tried {
+    /// The client went away.
+    fn gone(members: usize) -> Tried {
+        Tried::End(End::cancelled(members), members, None)
+    }
+}
+
 /// Tries one bundle: members with their index among the recipients. Gives the end of each.
 pub async fn run_bundle(
     (delivery, seals): (&Delivery, &Seals),
@@ -118,17 +125,17 @@ pub async fn run_bundle(
         dot_deadline: received + patience(plan.timeout),
     };
     // One waiting session holds one outbound slot (RELAY-4).
-    let slot = tokio::select! {
-        biased;
-        slot = timeout_at(deadline, delivery.slots.acquire()) => slot,
-        () = cancelled.wait() => {
-            run.end_all(plan, Ending::Cancelled);
-            return run.finish();
+    let slot = match delivery.slots.try_acquire() {
+        Some(slot) => Some(Ok(slot)),
+        None => {
+            let waiting = timeout_at(deadline, delivery.slots.acquire());
+            cancelled.unless(waiting).await
         }
     };
     match slot {
-        Ok(_slot) => run.plans(plans, &mut cancelled).await,
-        _ => run.end_all(plan, Ending::NoOutbound),
+        Some(Ok(_slot)) => run.plans(plans, &mut cancelled).await,
+        Some(Err(_)) => run.end_all(plan, Ending::NoOutbound),
+        None => run.end_all(plan, Ending::Cancelled),
     }
     run.finish()
 }
@@ -148,10 +155,15 @@ impl<'a> Run<'a> {
             let prepared = self.journeys.first().map(|j| j.prepared.clone());
             let destination = prepared.as_ref().and_then(|p| p.destination.as_ref());
             let (delivery, submission) = (self.delivery, self.submission);
-            let found = tokio::select! {
-                biased;
-                found = remotes(delivery, submission, plan, destination, self.deadline, asking) => found,
-                () = cancelled.wait() => return self.end_all(plan, Ending::Cancelled),
+            let found = match remotes(submission, plan, destination) {
+                Ok(remotes) => Ok(remotes),
+                Err(host) => {
+                    let looking = relay_remotes(delivery, host, self.deadline, asking);
+                    match cancelled.unless(looking).await {
+                        Some(found) => found,
+                        None => return self.end_all(plan, Ending::Cancelled),
+                    }
+                }
             };
             match found {
                 Ok(remotes) => hops = self.hops(plan, remotes, hops, cancelled).await,
@@ -177,10 +189,14 @@ impl<'a> Run<'a> {
         cancelled: &mut Cancelled,
     ) -> u32 {
         let delivery = self.delivery;
-        let outbounds = self.outbounds(plan);
-        let several = outbounds.len() > 1;
-        let wish = self.wish(plan, &outbounds);
-        let mut chase = Chase::new(remotes, outbounds, plan.maxhop.saturating_sub(used));
+        let several = plan.outbounds.len() > 1;
+        let turn = match several && !plan.ordered {
+            true => delivery.turn(),
+            false => 0,
+        };
+        let wish = self.wish(plan, turn);
+        let maxhop = plan.maxhop.saturating_sub(used);
+        let mut chase = Chase::new(remotes, plan.outbounds.clone(), maxhop);
         let recently = |address| delivery.timed_out.recently(address);
         let mut given: Option<(Leave, SessionMark)> = None;
         while Instant::now() < self.deadline {
@@ -195,11 +211,11 @@ impl<'a> Run<'a> {
             let (outbound, remote) = match instead {
                 Some(pair) => pair,
                 None => {
-                    let busy = |ip| {
-                        let wish = wish.as_ref().filter(|_| several);
-                        wish.is_some_and(|wish| delivery.pace.is_busy(wish, ip))
+                    let next = match wish.as_ref().filter(|_| several) {
+                        Some(wish) => delivery.pace.next_hop(&mut chase, wish, &recently),
+                        None => chase.next_free(&recently, &mut Rotation(turn)),
                     };
-                    match chase.next_free(&recently, &busy) {
+                    match next {
                         Next::Try {
                             outbound, remote, ..
                         } => (outbound, remote),
@@ -210,26 +226,27 @@ impl<'a> Run<'a> {
             let count = self.waiting().len() as u64;
             let here = wish
                 .as_ref()
-                .map(|wish| wish.only(&chase.alternatives(), count));
-            let fields = self.seals.fields(
-                delivery,
-                self.submission,
-                (plan, outbound.address),
-                self.deadline,
-            );
-            let fields = tokio::select! {
-                biased;
-                fields = fields => fields,
-                () = cancelled.wait() => {
-                    self.end_all(plan, Ending::Cancelled);
-                    break;
-                }
-            };
-            let fields = match fields {
-                Ok(fields) => fields,
-                Err(refusal) => {
-                    self.end_all(plan, Ending::Refused(&refusal));
-                    break;
+                .map(|wish| wish.only(chase.alternatives(), count));
+            let signed_from = (plan, outbound.address);
+            let fields = match delivery
+                .sealer
+                .wanted(delivery, self.submission, signed_from)
+            {
+                None => None,
+                Some(wanted) => {
+                    let (seals, deadline) = (self.seals, self.deadline);
+                    let making = seals.fields(delivery, self.submission, wanted, deadline);
+                    match cancelled.unless(making).await {
+                        Some(Ok(fields)) => Some(fields),
+                        Some(Err(refusal)) => {
+                            self.end_all(plan, Ending::Refused(&refusal));
+                            break;
+                        }
+                        None => {
+                            self.end_all(plan, Ending::Cancelled);
+                            break;
+                        }
+                    }
                 }
             };
             let hop = Hop {
@@ -260,7 +277,7 @@ impl<'a> Run<'a> {
     }
 
     /// What flow control is asked for; `None`: nothing limits this plan (FLOW-4).
-    fn wish(&self, plan: &Plan, outbounds: &[Arc<OutboundIp>]) -> Option<Wish> {
+    fn wish(&self, plan: &Plan, turn: usize) -> Option<Wish> {
         if let NextHop::Host(host) = &plan.route.next_hop
             && host
                 .group
@@ -273,32 +290,17 @@ impl<'a> Run<'a> {
         let first = self.journeys.first()?;
         let recipient = self.submission.recipients.get(first.index)?;
         let account = self.submission.client.account.as_ref();
-        let sender = |outbound: &Arc<OutboundIp>| {
-            let sender = sender_of(plan, outbound, from);
-            (outbound.address, Arc::from(sender))
-        };
         Some(Wish {
             account: account.map_or_else(|| Arc::from(""), |a| Arc::from(a.name.as_str())),
-            group: Arc::from(group_of(plan)),
+            group: group_of(plan),
             domain: Arc::from(recipient.mailbox.ascii_domain()),
-            outbounds: outbounds.iter().map(sender).collect(),
+            sender: SenderDomain::of(plan, from),
+            outbounds: plan.outbounds.clone(),
+            among: Alternatives::any(0),
+            is_ordered: plan.ordered,
+            turn,
             count: 1,
         })
-    }
-
-    /// The outbounds in the order to use: as given, or by the unused share of their windows, ties
-    /// in rotation (FLOW-23).
-    fn outbounds(&self, plan: &Plan) -> Vec<Arc<OutboundIp>> {
-        let mut outbounds = plan.outbounds.clone();
-        if !plan.ordered && outbounds.len() > 1 {
-            let turn = self.delivery.turn() % outbounds.len();
-            outbounds.rotate_left(turn);
-            if let Some(wish) = self.wish(plan, &outbounds) {
-                let pace = &self.delivery.pace;
-                outbounds.sort_by_cached_key(|o| std::cmp::Reverse(pace.unused(&wish, o.address)));
-            }
-        }
-        outbounds
     }
 
     /// Positions of the journeys without an end.
@@ -322,8 +324,9 @@ impl<'a> Run<'a> {
     ) -> HopEnd {
         let mut blocked = false;
         let mut members = self.waiting();
-        let from_here = [hop.outbound.address];
-        let only_here = hop.wish.map(|wish| wish.only(&from_here, 1));
+        let only_here = hop
+            .wish
+            .map(|wish| wish.only(Alternatives::only(wish.among.chosen), 1));
         loop {
             let tried = self
                 .one_attempt(&hop, &members, given.take(), cancelled)
@@ -372,19 +375,16 @@ impl<'a> Run<'a> {
         let first = members.first().and_then(|&i| self.journeys.get(i));
         let prepared = first.map(|journey| &*journey.prepared);
         let asked = (self.submission, hop.plan, prepared);
-        let wanted = demand(
-            self.delivery,
-            &*edge.resolver,
-            asked,
-            hop.remote,
-            self.deadline,
-        );
-        let wanted = tokio::select! {
-            biased;
-            wanted = wanted => wanted,
-            () = cancelled.wait() => {
-                let end = End::cancelled(members.len());
-                return Tried::End(end, members.len(), None);
+        let wanted = match host {
+            Some(host) => demand_of_host(self.submission, hop.plan, host, hop.remote),
+            None => {
+                let resolver = &*edge.resolver;
+                let (delivery, remote, deadline) = (self.delivery, hop.remote, self.deadline);
+                let wanted = demand_of_mx(delivery, resolver, asked, remote, deadline);
+                match cancelled.unless(wanted).await {
+                    Some(wanted) => wanted,
+                    None => return Tried::gone(members.len()),
+                }
             }
         };
         let demand = match wanted {
@@ -422,12 +422,14 @@ impl<'a> Run<'a> {
             count: members.len() as u64,
             deadline: self.deadline,
         };
-        let admitted = tokio::select! {
-            biased;
-            admitted = admit(self.delivery, &key, ask, given) => admitted,
-            () = cancelled.wait() => {
-                let end = End::cancelled(members.len());
-                return Tried::End(end, members.len(), None);
+        let admitted = match admit(self.delivery, &key, ask, given) {
+            Ok(admitted) => admitted,
+            Err(wish) => {
+                let waiting = wait(self.delivery, &key, ask, wish);
+                match cancelled.unless(waiting).await {
+                    Some(admitted) => admitted,
+                    None => return Tried::gone(members.len()),
+                }
             }
         };
         let admission = match admitted {

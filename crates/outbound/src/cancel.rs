@@ -1,5 +1,7 @@
 //! A one-way switch: the client has gone, or the program stops now.
 
+use std::future::Future;
+
 use tokio::sync::watch;
 
 /// The side that waits.
@@ -27,6 +29,22 @@ impl Cancelled {
     /// Whether it is on.
     pub fn is_cancelled(&self) -> bool {
         *self.0.borrow()
+    }
+
+    /// Does what is rarely needed unless the switch goes on first; `None`: it did. The work is
+    /// boxed, so that what is usual need not carry its size.
+    pub fn unless<'a, T>(
+        &'a mut self,
+        work: impl Future<Output = T> + Send + 'a,
+    ) -> impl Future<Output = Option<T>> + Send + 'a {
+        let mut work = Box::pin(work);
+        async move {
+            tokio::select! {
+                biased;
+                done = &mut work => Some(done),
+                () = self.wait() => None,
+            }
+        }
     }
 
     /// Waits until it is on; for ever, when the other side went away without saying so.

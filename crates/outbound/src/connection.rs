@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use galerne_core::tls_policy::{Encryption, Proof};
 use galerne_smtp::client::{ClientEvent, ClientSession, Transaction};
@@ -76,9 +76,14 @@ pub enum WhenHeard {
 }
 
 impl Connection {
-    /// A session that has not yet read the greeting.
-    pub fn new(key: Key, session: ClientSession, stream: BoxStream, tls: Option<String>) -> Self {
-        Connection {
+    /// A session that has not yet read the greeting. Boxed, since it is handed from one to the next.
+    pub fn new(
+        key: Key,
+        session: ClientSession,
+        stream: BoxStream,
+        tls: Option<String>,
+    ) -> Box<Self> {
+        Box::new(Connection {
             key,
             session,
             stream,
@@ -89,7 +94,7 @@ impl Connection {
             taken: 0,
             end_put: false,
             cut_off: false,
-        }
+        })
     }
 
     /// Lets the state machine go on until it wants more than input and output. At `deadline` the
@@ -156,7 +161,7 @@ impl Connection {
             self.out = Vec::new();
         }
         if let Some(why) = why {
-            self.peek().await;
+            self.peek();
             self.session.lost(&why);
         }
         all
@@ -217,19 +222,19 @@ impl Connection {
     }
 
     /// Whether an idle session still stands: nothing to read, not closed.
-    pub async fn is_alive(&mut self) -> bool {
-        poll_fn(|cx| Poll::Ready(read_scratch(&mut self.stream, cx, |_| ()).is_pending())).await
+    pub fn is_alive(&mut self) -> bool {
+        let mut nobody = Context::from_waker(Waker::noop());
+        read_scratch(&mut self.stream, &mut nobody, |_| ()).is_pending()
     }
 
     /// Takes what can be read without waiting; gives whether there was something.
-    pub async fn peek(&mut self) -> bool {
+    pub fn peek(&mut self) -> bool {
+        let mut nobody = Context::from_waker(Waker::noop());
         let session = &mut self.session;
-        let stream = &mut self.stream;
-        poll_fn(|cx| {
-            let heard = read_scratch(stream, cx, |octets| session.input(octets));
-            Poll::Ready(matches!(heard, Poll::Ready(Ok(length)) if length > 0))
-        })
-        .await
+        let heard = read_scratch(&mut self.stream, &mut nobody, |octets| {
+            session.input(octets)
+        });
+        matches!(heard, Poll::Ready(Ok(length)) if length > 0)
     }
 
     async fn read(&mut self) -> io::Result<usize> {
@@ -247,7 +252,14 @@ fn read_scratch(
 ) -> Poll<io::Result<usize>> {
     SCRATCH.with_borrow_mut(|scratch| {
         let mut buffer = ReadBuf::new(scratch);
-        ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+        let read = stream.as_mut().poll_read(cx, &mut buffer);
+        // TLS has something to say by itself: no to renegotiation (T-15), a new key.
+        if read.is_pending()
+            && let Poll::Ready(Err(error)) = stream.as_mut().poll_flush(cx)
+        {
+            return Poll::Ready(Err(error));
+        }
+        ready!(read)?;
         let octets = buffer.filled();
         if !octets.is_empty() {
             take(octets);

@@ -68,7 +68,7 @@ pub async fn send_content(order: &Order<'_>, connection: &mut Connection) -> Sen
         return Sent::Interrupted;
     }
     // What was said before the end is no answer to it.
-    if when_heard == WhenHeard::Stop && connection.peek().await {
+    if when_heard == WhenHeard::Stop && connection.peek() {
         return Sent::Interrupted;
     }
     connection.put_end();

@@ -211,16 +211,24 @@ impl Delivery {
             })
             .collect();
         let seals = Seals::default();
-        let bundles = bundle::bundles(&planned).into_iter().map(|members| {
+        let mut bundles = bundle::bundles(&planned).into_iter().map(|members| {
             let members = members.into_iter().filter_map(|i| ready.get(i).cloned());
-            run_bundle(
-                (self, &seals),
-                submission,
-                members.collect(),
-                cancelled.clone(),
-            )
+            members.collect::<Vec<_>>()
         });
-        for (index, end) in join_all(bundles).await.into_iter().flatten() {
+        let ends = match (bundles.next(), bundles.len()) {
+            (None, _) => Vec::new(),
+            // One for itself needs no list of futures.
+            (Some(only), 0) => run_bundle((self, &seals), submission, only, cancelled).await,
+            (Some(first), _) => {
+                let run = |members| {
+                    let cancelled = cancelled.clone();
+                    Box::pin(run_bundle((self, &seals), submission, members, cancelled))
+                };
+                let ends = join_all(std::iter::once(first).chain(bundles).map(run)).await;
+                ends.into_iter().flatten().collect()
+            }
+        };
+        for (index, end) in ends {
             if let Some(place) = settled.get_mut(index) {
                 *place = Some(end);
             }
@@ -235,12 +243,17 @@ impl Delivery {
         &self,
         submission: &Submission,
     ) -> Vec<Result<Arc<Prepared>, Arc<Unprepared>>> {
+        let routes = Draw::new(self.routes.now());
+        if let [only] = &*submission.recipients {
+            let domain = only.mailbox.ascii_domain();
+            let found = prepare(self, submission, &routes, &domain).await;
+            return vec![found.map(Arc::new).map_err(Arc::new)];
+        }
         let domains: Vec<String> = submission
             .recipients
             .iter()
             .map(|r| r.mailbox.ascii_domain().into_owned())
             .collect();
-        let routes = Draw::new(self.routes.now());
         let mut different: Vec<&str> = domains.iter().map(String::as_str).collect();
         different.sort_unstable();
         different.dedup();

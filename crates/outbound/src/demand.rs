@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use galerne_core::model::{NextHop, Plan, Remote, Submission};
+use galerne_core::model::{Plan, Remote, Submission};
 use galerne_core::refusal::Refusal;
-use galerne_core::settings::Ssl;
-use galerne_core::tls_policy::{Dane, Demand, HostFacts, for_host, for_mx, tlsa};
-use galerne_dns::{LookupFailure, Proved, Resolver};
+use galerne_core::settings::{RelayHost, RfMta, Ssl};
+use galerne_core::tls_policy::sts::Policy;
+use galerne_core::tls_policy::{Dane, Demand, HostFacts, MxFacts, Wish, for_host, for_mx, tlsa};
+use galerne_dns::{Destination, LookupFailure, Proved, Resolver};
 use tokio::time::{Instant, timeout_at};
 
 use crate::delivery::Delivery;
@@ -18,42 +19,47 @@ use crate::tls_counts::Failure;
 /// Time for the TLSA records of one name.
 const TLSA_TIME: Duration = Duration::from_secs(10);
 
-/// The demand on a session with this remote.
+/// The demand on a session with a relay host: nothing needs to be looked up.
+///
+/// # Errors
+/// The remote must not be used.
+pub fn demand_of_host(
+    submission: &Submission,
+    plan: &Plan,
+    host: &RelayHost,
+    remote: &Remote,
+) -> Result<Demand, Refusal> {
+    let facts = HostFacts::of(host, remote.address.ip().is_loopback());
+    for_host(plan.ssl, submission.tls_wish(), facts)
+}
+
+/// The demand on a session with an MX.
 ///
 /// # Errors
 /// The remote must not be used, or not now.
-pub async fn demand(
+pub async fn demand_of_mx(
     delivery: &Delivery,
     resolver: &dyn Resolver,
     (submission, plan, prepared): (&Submission, &Plan, Option<&Prepared>),
     remote: &Remote,
     deadline: Instant,
 ) -> Result<Demand, Refusal> {
-    let requiretls = submission.sender.requiretls;
-    if let NextHop::Host(host) = &plan.route.next_hop {
-        let loopback = remote.address.ip().is_loopback();
-        let facts = HostFacts {
-            implicit: host.port == 465,
-            loopback,
-            password: host.login.is_some() && host.password.is_some(),
-            auth_in_clear: loopback || host.authclear,
-            verify: host.verify,
-        };
-        return for_host(plan.ssl, requiretls, facts);
-    }
     let settings = &submission.settings.rfmta;
-    let dane = match settings.dane && plan.ssl != Ssl::Never {
-        true => dane(resolver, prepared, remote, deadline).await,
-        false => Dane::Silent,
+    let destination = prepared.and_then(|p| p.destination.as_ref());
+    let policy = prepared.and_then(|p| p.policy.as_deref());
+    let ask = Ask {
+        ssl: plan.ssl,
+        wish: submission.tls_wish(),
+        settings,
+        policy,
     };
+    let (dane, made) = judge_mx(resolver, ask, destination, remote, deadline).await;
     match &dane {
         Dane::Failed(_) => delivery.tools.counts.failed(Failure::DnssecInvalid),
         Dane::Unusable => delivery.tools.counts.failed(Failure::TlsaInvalid),
         Dane::Silent | Dane::Records(_) => {}
     }
-    let policy = prepared.and_then(|p| p.policy.as_deref());
     let host = &remote.host;
-    let made = for_mx(plan.ssl, requiretls, settings.verify, host, &dane, policy);
     let unnamed = policy.is_some_and(|policy| !policy.matches(host));
     if unnamed && !matches!(dane, Dane::Records(_)) {
         delivery.tools.counts.failed(Failure::ValidationFailure);
@@ -62,16 +68,47 @@ pub async fn demand(
     made
 }
 
+/// What is asked about an MX host.
+#[derive(Clone, Copy)]
+pub struct Ask<'a> {
+    pub ssl: Ssl,
+    pub wish: Wish,
+    pub settings: &'a RfMta,
+    /// The MTA-STS policy of the domain.
+    pub policy: Option<&'a Policy>,
+}
+
+/// What DANE says of an MX host, and what follows for a session with it.
+pub async fn judge_mx(
+    resolver: &dyn Resolver,
+    ask: Ask<'_>,
+    destination: Option<&Destination>,
+    remote: &Remote,
+    deadline: Instant,
+) -> (Dane, Result<Demand, Refusal>) {
+    let counts = ask.ssl != Ssl::Never && ask.wish != Wish::NotRequired;
+    let dane = match ask.settings.dane && counts {
+        true => dane(resolver, destination, remote, deadline).await,
+        false => Dane::Silent,
+    };
+    let facts = MxFacts {
+        host: &remote.host,
+        is_proved: destination.is_some_and(|d| d.are_proved),
+        dane: &dane,
+        policy: ask.policy,
+    };
+    let made = for_mx(ask.ssl, ask.wish, ask.settings.verify, facts);
+    (dane, made)
+}
+
 /// What DANE says of the host, if DNSSEC vouches for it.
 async fn dane(
     resolver: &dyn Resolver,
-    prepared: Option<&Prepared>,
+    destination: Option<&Destination>,
     remote: &Remote,
     deadline: Instant,
 ) -> Dane {
-    let secure = prepared
-        .and_then(|p| p.destination.as_ref())
-        .and_then(|d| d.secure.iter().find(|s| s.host == remote.host));
+    let secure = destination.and_then(|d| d.secure.iter().find(|s| s.host == remote.host));
     let Some(secure) = secure else {
         return Dane::Silent;
     };

@@ -8,12 +8,16 @@
 mod line;
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
-use galerne_core::flow::desk::{Case, Demand, Desk, GroupFlow, Row, Saved, Switched, Travel};
+use galerne_core::chase::{Alternatives, Chase, Next};
+use galerne_core::flow::choice::Choice;
+use galerne_core::flow::configured::SenderDomain;
+use galerne_core::flow::desk::{Case, Demand, Desk, GroupFlow, Row, Saved, Switched, Unsaved};
 use galerne_core::flow::{Moment, Set};
+use galerne_core::settings::Outbounds;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
@@ -36,8 +40,14 @@ pub struct Wish {
     /// As `Case::group`.
     pub group: Arc<str>,
     pub domain: Arc<str>,
-    /// Outbounds that would do, the best one first, each with the sender domain (lower case).
-    pub outbounds: Vec<(IpAddr, Arc<str>)>,
+    pub sender: SenderDomain,
+    /// All outbounds of the plan.
+    pub outbounds: Outbounds,
+    /// Those that would do, the one to be taken first.
+    pub among: Alternatives,
+    /// The others follow in their order; else by unused share, of equal ones the next from `turn`.
+    pub is_ordered: bool,
+    pub turn: usize,
     /// Recipients.
     pub count: u64,
 }
@@ -72,6 +82,8 @@ pub struct SessionMark {
     pace: Arc<Pace>,
     spot: Spot,
     messages: u64,
+    /// It waits for the next message.
+    is_idle: bool,
 }
 
 /// What an idle session is good for.
@@ -97,28 +109,44 @@ impl Spot {
 
 impl Wish {
     fn spot(&self, ip: IpAddr) -> Spot {
-        let sender = self.outbounds.iter().find(|(address, _)| *address == ip);
+        let outbound = self.outbounds.find(ip);
+        let sender = outbound.map(|outbound| self.sender.at(outbound));
         Spot {
             group: self.group.clone(),
             domain: self.domain.clone(),
-            sender: sender.map_or_else(|| Arc::from(""), |(_, sender)| sender.clone()),
+            sender: sender.unwrap_or_else(|| Arc::from("")),
             ip,
         }
     }
 
-    /// The same for these outbounds alone, in their order, and so many recipients.
-    pub fn only(&self, order: &[IpAddr], count: u64) -> Wish {
-        let of = |ip: &IpAddr| self.outbounds.iter().find(|(other, _)| other == ip);
+    /// The same for these outbounds and so many recipients.
+    pub fn only(&self, among: Alternatives, count: u64) -> Wish {
         Wish {
-            outbounds: order.iter().filter_map(of).cloned().collect(),
+            among,
             count,
             ..self.clone()
         }
     }
 
+    /// Whether the outbound at that place would do.
+    fn may(&self, place: usize) -> bool {
+        let outbound = self.outbounds.get(place);
+        outbound.is_some_and(|outbound| self.among.may(place, outbound))
+    }
+
+    /// The addresses that would do.
+    fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let all = self.outbounds.iter().enumerate();
+        let may = all.filter(|(place, outbound)| self.among.may(*place, outbound));
+        may.map(|(_, outbound)| outbound.address)
+    }
+
     /// Whether the other depends on the same limits.
     fn wants_what(&self, other: &Wish) -> bool {
-        self.domain == other.domain && self.outbounds == other.outbounds
+        self.domain == other.domain
+            && self.sender == other.sender
+            && self.outbounds == other.outbounds
+            && self.among.same(&other.among)
     }
 }
 
@@ -182,16 +210,28 @@ impl Pace {
         }
     }
 
-    /// Whether none may go from this outbound now, or others wait already.
-    pub fn is_busy(&self, wish: &Wish, outbound: IpAddr) -> bool {
+    /// The next hop of a chase: from an outbound where somebody may go now, if there is one.
+    pub fn next_hop(
+        &self,
+        chase: &mut Chase,
+        wish: &Wish,
+        recently_timed_out: &dyn Fn(SocketAddr) -> bool,
+    ) -> Next {
         let now = self.now();
-        let spot = wish.spot(outbound);
-        let inner = self.lock();
-        inner.lines.contains_key(&wish.group)
-            || inner
-                .desk
-                .may(now, spot.case(), Travel::NewSession, wish.count)
-                .is_err()
+        let mut inner = self.lock();
+        let has_line = inner.lines.contains_key(&wish.group);
+        let mut choice = Choice {
+            desk: &mut inner.desk,
+            now,
+            group: &wish.group,
+            domain: &wish.domain,
+            sender: &wish.sender,
+            count: wish.count,
+            is_ordered: wish.is_ordered,
+            turn: wish.turn,
+            has_line,
+        };
+        chase.next_free(recently_timed_out, &mut choice)
     }
 
     /// Waits for leave, in a session to be opened or in one of that key that becomes free.
@@ -247,6 +287,7 @@ impl Pace {
             pace: self.clone(),
             spot,
             messages: 0,
+            is_idle: false,
         };
         (leave, mark)
     }
@@ -290,7 +331,7 @@ impl Pace {
 
     /// A session has become free: it goes to the next in the line who can use it. Given back, it
     /// is to be kept; `None`: it was handed on, or has ended to make room.
-    pub fn hand_on(self: &Arc<Self>, connection: Connection) -> Option<Connection> {
+    pub fn hand_on(self: &Arc<Self>, connection: Box<Connection>) -> Option<Box<Connection>> {
         let Some(mark) = &connection.mark else {
             return Some(connection);
         };
@@ -357,12 +398,6 @@ impl Pace {
         ticket
     }
 
-    /// How much of the windows is unused, in millionths, for each outbound (FLOW-23).
-    pub fn unused(&self, wish: &Wish, outbound: IpAddr) -> u64 {
-        let now = self.now();
-        self.lock().desk.unused(now, wish.spot(outbound).case())
-    }
-
     /// Messages were delivered.
     pub fn delivered(&self, spot: &Spot, count: u64) {
         self.report(spot, |desk, now| desk.delivered(now, spot.case(), count));
@@ -400,23 +435,36 @@ impl Pace {
         self.serve_all(&mut inner, now);
     }
 
-    /// Evaluates all rules: at least once a minute (FLOW-36).
+    /// Evaluates all rules: at least once a minute (FLOW-36). Mail goes on between the groups.
     pub fn tick(&self) {
-        let now = self.now();
-        let mut inner = self.lock();
-        inner.desk.tick(now);
-        self.serve_all(&mut inner, now);
+        let groups = self.lock().desk.group_names();
+        for group in groups {
+            let now = self.now();
+            let mut inner = self.lock();
+            inner.desk.tick_group(now, &group);
+            self.serve(&mut inner, now, &group);
+        }
     }
 
-    /// States that changed since the last call, to be stored, and the switches, to be told.
-    pub fn take_changed(&self) -> (Vec<Saved>, Vec<Switched>) {
-        let mut inner = self.lock();
-        (inner.desk.take_changed(), inner.desk.take_switches())
+    /// Some of the states that changed, to be stored; few enough that mail does not wait for it.
+    /// Empty: none are left.
+    pub fn take_batch(&self) -> Vec<Unsaved> {
+        self.lock().desk.take_batch()
+    }
+
+    /// How many states are to be stored.
+    pub fn unsaved(&self) -> usize {
+        self.lock().desk.unsaved()
     }
 
     /// These could not be stored.
-    pub fn keep_changed(&self, saved: &[Saved]) {
-        self.lock().desk.keep_changed(saved);
+    pub fn put_back(&self, batch: Vec<Unsaved>) {
+        self.lock().desk.put_back(batch);
+    }
+
+    /// The switches since the last call, to be told.
+    pub fn take_switches(&self) -> Vec<Switched> {
+        self.lock().desk.take_switches()
     }
 
     /// All states of a group, or of all.
@@ -565,20 +613,34 @@ impl SessionMark {
         self.messages += 1;
     }
 
+    /// It waits for the next message from now on, or no longer (RELAY-57: its place is free for
+    /// that).
+    pub fn idle(&mut self, is_idle: bool) {
+        if std::mem::replace(&mut self.is_idle, is_idle) != is_idle {
+            let now = self.pace.now();
+            let mut inner = self.pace.lock();
+            inner.desk.session_idle(now, self.spot.case(), is_idle);
+        }
+    }
+
+    /// Whether mail to that domain may go in it: in the group of all others each domain has its
+    /// sessions (FLOW-51).
+    pub fn fits(&self, wish: &Wish) -> bool {
+        self.spot.group == wish.group
+            && (!wish.group.is_empty() || self.spot.domain == wish.domain)
+    }
+
     /// Whether it stands in the way of a wish: a session of the same group from one of its
     /// outbounds.
     pub fn hinders(&self, wish: &Wish) -> bool {
-        let outbounds = &wish.outbounds;
-        // In the group of all others each domain has its sessions (FLOW-51).
-        let same_place = !wish.group.is_empty() || self.spot.domain == wish.domain;
-        same_place
-            && self.spot.group == wish.group
-            && outbounds.iter().any(|(ip, _)| *ip == self.spot.ip)
+        let place = wish.outbounds.place(self.spot.ip);
+        self.fits(wish) && place.is_some_and(|place| wish.may(place))
     }
 }
 
 impl Drop for SessionMark {
     fn drop(&mut self) {
+        self.idle(false);
         self.pace
             .report(&self.spot, |desk, now| match self.messages {
                 0 => desk.session_unused(now, self.spot.case()),

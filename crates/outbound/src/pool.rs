@@ -22,21 +22,37 @@ pub struct Pool {
 
 #[derive(Default)]
 struct Idle {
-    sessions: HashMap<Key, Vec<(Instant, Connection)>>,
+    sessions: HashMap<Key, Vec<(Instant, Box<Connection>)>>,
     count: usize,
 }
 
 impl Pool {
-    /// The most recently used idle session of that kind.
-    pub fn take(&self, key: &Key) -> Option<Connection> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, connection) = idle.sessions.get_mut(key)?.pop()?;
-        idle.count -= 1;
+    /// The most recently used idle session of that kind that is good for the wish.
+    pub fn take(&self, key: &Key, wish: Option<&Wish>) -> Option<Box<Connection>> {
+        let fits = |(_, connection): &(Instant, Box<Connection>)| match (wish, &connection.mark) {
+            (Some(wish), Some(mark)) => mark.fits(wish),
+            // Limits came or went with a reload: it is taken, and ended.
+            _ => true,
+        };
+        let mut connection = {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            let list = idle.sessions.get_mut(key)?;
+            let place = list.iter().rposition(fits)?;
+            let (_, connection) = list.remove(place);
+            idle.count -= 1;
+            connection
+        };
+        if let Some(mark) = &mut connection.mark {
+            mark.idle(false);
+        }
         Some(connection)
     }
 
     /// Keeps a session that can take another message; gives it back when there are too many.
-    pub fn put(&self, connection: Connection, now: Instant) -> Option<Connection> {
+    pub fn put(&self, mut connection: Box<Connection>, now: Instant) -> Option<Box<Connection>> {
+        if let Some(mark) = &mut connection.mark {
+            mark.idle(true);
+        }
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.count >= MOST {
             return Some(connection);
@@ -58,7 +74,7 @@ impl Pool {
         {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             idle.sessions.retain(|_, list| {
-                let hinders = |(_, connection): &(Instant, Connection)| {
+                let hinders = |(_, connection): &(Instant, Box<Connection>)| {
                     let mark = connection.mark.as_ref();
                     mark.is_some_and(|mark| mark.hinders(wish))
                 };
@@ -89,7 +105,7 @@ impl Pool {
     }
 
     /// Removes those idle since `before` or longer.
-    fn expired(&self, before: Instant) -> Vec<Connection> {
+    fn expired(&self, before: Instant) -> Vec<(Instant, Box<Connection>)> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let mut gone = Vec::new();
         idle.sessions.retain(|_, list| {
@@ -98,7 +114,7 @@ impl Pool {
                 .iter()
                 .take_while(|(since, _)| *since <= before)
                 .count();
-            gone.extend(list.drain(..old).map(|(_, connection)| connection));
+            gone.extend(list.drain(..old));
             !list.is_empty()
         });
         idle.count -= gone.len();
@@ -116,7 +132,7 @@ impl Pool {
             let Some(before) = Instant::now().checked_sub(idle()) else {
                 continue;
             };
-            for connection in pool.expired(before) {
+            for (_, connection) in pool.expired(before) {
                 tokio::spawn(quit(connection));
             }
         }
@@ -125,12 +141,13 @@ impl Pool {
     /// Ends all idle sessions (stop).
     pub async fn close(&self) {
         let all = self.expired(Instant::now());
-        futures_util::future::join_all(all.into_iter().map(quit)).await;
+        futures_util::future::join_all(all.into_iter().map(|(_, connection)| quit(connection)))
+            .await;
     }
 }
 
 /// Ends a session politely, within a short time.
-pub async fn quit(mut connection: Connection) {
+pub async fn quit(mut connection: Box<Connection>) {
     let deadline = Instant::now() + QUIT_TIME;
     connection.send_quit(deadline).await;
 }

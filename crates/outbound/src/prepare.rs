@@ -10,9 +10,10 @@ use galerne_core::plan::{self, Asked};
 use galerne_core::refusal::Refusal;
 use galerne_core::routes::Draw;
 use galerne_core::settings::{Group, RelayHost, Ssl};
+use galerne_core::tls_policy::Wish;
 use galerne_core::tls_policy::sts::Policy;
 use galerne_dns::{
-    Destination, DestinationFailure, LookupFailure, find_destination, host_addresses,
+    Destination, DestinationFailure, LookupFailure, find_destination, host_addresses, literal,
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -98,12 +99,24 @@ pub async fn prepare(
         let plans = plan::plans(settings, &asked, &group, domain).map_err(|r| refused(r, None))?;
         return Ok(prepared(plans, None, None));
     }
-    let timeout = plan::timeout(settings, &asked);
+    Box::pin(prepare_by_mx(delivery, submission, &asked, domain)).await
+}
+
+/// As `prepare`, where the MX of the domain tell the group or the way.
+async fn prepare_by_mx(
+    delivery: &Delivery,
+    submission: &Submission,
+    asked: &Asked<'_>,
+    domain: &str,
+) -> Result<Prepared, Unprepared> {
+    let refused = |refusal, group| Unprepared::Refused { refusal, group };
+    let settings = &submission.settings;
+    let timeout = plan::timeout(settings, asked);
     let deadline = Instant::from_std(submission.received) + timeout;
     // Where no route goes by MX as far as is known, the MX only tell the group: mail does not
     // wait for name servers that fail (FLOW-56).
     let unknown = settings.groups.detect(domain, None).group;
-    let likely = plan::plans(settings, &asked, &unknown, domain).unwrap_or_default();
+    let likely = plan::plans(settings, asked, &unknown, domain).unwrap_or_default();
     let asking = match likely.iter().any(is_by_mx) {
         true => Asking::UntilDeadline,
         false => Asking::Once,
@@ -125,7 +138,7 @@ pub async fn prepare(
     if detected.learned_alias {
         delivery.book.alias(&group.name, domain);
     }
-    let plans = plan::plans(settings, &asked, &group, domain)
+    let plans = plan::plans(settings, asked, &group, domain)
         .map_err(|r| refused(r, Some(group.clone())))?;
     let by_mx = plans.iter().any(is_by_mx);
     // The group sends it another way than was likely.
@@ -152,7 +165,8 @@ pub async fn prepare(
 
 /// Whether the domain's MTA-STS policy matters to a plan. Relay hosts have none.
 fn wants_policy(submission: &Submission, plan: &Plan) -> bool {
-    submission.settings.rfmta.mtasts && is_by_mx(plan) && plan.ssl != Ssl::Never
+    let counts = plan.ssl != Ssl::Never && submission.tls_wish() != Wish::NotRequired;
+    submission.settings.rfmta.mtasts && is_by_mx(plan) && counts
 }
 
 async fn policy(
@@ -263,14 +277,14 @@ async fn lookup(
 }
 
 /// The remote addresses of a plan, best first.
-pub async fn remotes(
-    delivery: &Delivery,
+///
+/// # Errors
+/// The name of this relay host is to be looked up, with `relay_remotes`.
+pub fn remotes<'p>(
     submission: &Submission,
-    plan: &Plan,
+    plan: &'p Plan,
     destination: Option<&Destination>,
-    deadline: Instant,
-    asking: Asking,
-) -> Result<Vec<Remote>, LookupFailure> {
+) -> Result<Vec<Remote>, &'p RelayHost> {
     match &plan.route.next_hop {
         NextHop::Mx => {
             let port = submission.settings.rfmta.mxport;
@@ -285,11 +299,21 @@ pub async fn remotes(
             });
             Ok(each.collect())
         }
-        NextHop::Host(host) => relay_remotes(delivery, host, deadline, asking).await,
+        NextHop::Host(host) => match literal(&host.host) {
+            Some(address) => Ok(vec![Remote {
+                host: host.host.as_str().into(),
+                address: SocketAddr::new(address, host.port),
+            }]),
+            None => Err(host),
+        },
     }
 }
 
-async fn relay_remotes(
+/// The addresses of a relay host.
+///
+/// # Errors
+/// Its name does not resolve, or not in time.
+pub async fn relay_remotes(
     delivery: &Delivery,
     host: &RelayHost,
     deadline: Instant,

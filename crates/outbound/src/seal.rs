@@ -66,8 +66,14 @@ struct Made {
     fields: Arc<OnceCell<Result<Fields, Refusal>>>,
 }
 
+/// What is to be put in front of a message.
+pub struct Wanted {
+    signers: Vec<Signer>,
+    arc: bool,
+}
+
 impl Seals {
-    /// The fields for a plan from an outbound. `None`: nothing is put in front.
+    /// The fields that are wanted.
     ///
     /// # Errors
     /// The message cannot be signed, by a fault of ours: a temporary failure.
@@ -75,23 +81,12 @@ impl Seals {
         &self,
         delivery: &Delivery,
         submission: &Submission,
-        (plan, outbound): (&Plan, IpAddr),
+        Wanted { signers, arc }: Wanted,
         deadline: Instant,
-    ) -> Result<Option<Fields>, Refusal> {
-        let signing = &plan.signing;
-        for domain in &signing.unsigned {
-            delivery.sealer.tell(delivery, submission, domain);
-        }
-        if signing.is_nothing() {
-            return Ok(None);
-        }
-        let signers: Vec<Signer> = signing.signers(outbound).into_iter().cloned().collect();
-        if signers.is_empty() && !signing.arc {
-            return Ok(None);
-        }
-        let cell = self.cell(&signers, signing.arc);
-        let make = || make(delivery, submission, signers, signing.arc, deadline);
-        cell.get_or_init(make).await.clone().map(Some)
+    ) -> Result<Fields, Refusal> {
+        let cell = self.cell(&signers, arc);
+        let make = || make(delivery, submission, signers, arc, deadline);
+        cell.get_or_init(make).await.clone()
     }
 
     fn cell(&self, signers: &[Signer], arc: bool) -> Arc<OnceCell<Result<Fields, Refusal>>> {
@@ -110,6 +105,25 @@ impl Seals {
 }
 
 impl Sealer {
+    /// What is put in front of a message that a plan sends from an outbound. `None`: nothing.
+    pub fn wanted(
+        &self,
+        delivery: &Delivery,
+        submission: &Submission,
+        (plan, outbound): (&Plan, IpAddr),
+    ) -> Option<Wanted> {
+        let signing = &plan.signing;
+        for domain in &signing.unsigned {
+            self.tell(delivery, submission, domain);
+        }
+        if signing.is_nothing() {
+            return None;
+        }
+        let signers: Vec<Signer> = signing.signers(outbound).into_iter().cloned().collect();
+        let arc = signing.arc;
+        (arc || !signers.is_empty()).then_some(Wanted { signers, arc })
+    }
+
     /// Logs that a domain has no key, not for every message (RELAY-50).
     fn tell(&self, delivery: &Delivery, submission: &Submission, domain: &str) {
         let now = Instant::now();

@@ -37,7 +37,8 @@ pub async fn settle(
             .filter_map(|&i| Some((i, settled.get(i)?)))
             .collect();
         // A notification that this rule needs is delivered before the 250 (RELAY-20).
-        if notify::notify(delivery, submission, &failed).await.is_err() {
+        let notified = Box::pin(notify::notify(delivery, submission, &failed)).await;
+        if notified.is_err() {
             reply = without_dsn(&settled);
         }
     }

@@ -27,6 +27,15 @@ impl Slots {
         }
     }
 
+    /// A slot, if one is free and nobody waits.
+    pub fn try_acquire(&self) -> Option<Slot<'_>> {
+        let permit = self.free.try_acquire().ok()?;
+        Some(Slot {
+            slots: self,
+            permit: Some(permit),
+        })
+    }
+
     /// Waits for a slot, first come first served.
     pub async fn acquire(&self) -> Slot<'_> {
         let permit = self.free.acquire().await.ok();

@@ -4,8 +4,9 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use galerne_core::flow::desk::{Desk, Travel};
-use galerne_core::flow::{Moment, Verdict};
+use galerne_core::flow::configured::SenderDomain;
+use galerne_core::flow::desk::{Desk, Travel, limit_of};
+use galerne_core::flow::{Control, Moment, Verdict};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
@@ -52,27 +53,60 @@ pub(super) enum Granted {
     InSession(Box<Connection>, u64),
 }
 
+/// Whether what holds the wish at one outbound holds it at all.
+fn is_general(wish: &Wish, control: Control) -> bool {
+    control == Control::Sender && matches!(wish.sender, SenderDomain::Fixed(_))
+}
+
 /// A session has carried as many messages as it may.
 pub(super) struct UsedUp;
 
 impl Inner {
     /// Asks for each outbound of the wish in turn.
     pub(super) fn grant(&mut self, now: Moment, wish: &Wish) -> Option<Granted> {
-        wish.outbounds.iter().find_map(|&(outbound, _)| {
-            let spot = wish.spot(outbound);
-            let asked = self
-                .desk
-                .ask(now, spot.case(), Travel::NewSession, wish.count);
-            let count = asked.ok()?;
-            Some(Granted::New { outbound, count })
-        })
+        let chosen = wish.among.chosen;
+        match self.grant_from(now, wish, chosen) {
+            Ok(granted) => return Some(granted),
+            Err(control) if is_general(wish, control) => return None,
+            Err(_) => {}
+        }
+        let mut asked = vec![chosen];
+        loop {
+            let may = |place: usize| wish.may(place) && !asked.contains(&place);
+            let (group, outbounds) = (&wish.group, &wish.outbounds);
+            let (place, is_free) = match wish.is_ordered {
+                true => ((0..outbounds.len()).find(|place| may(*place))?, true),
+                false => self.desk.best(now, group, outbounds, wish.turn, &may)?,
+            };
+            if !is_free {
+                // It stands best, so that no other may go either.
+                return None;
+            }
+            match self.grant_from(now, wish, place) {
+                Ok(granted) => return Some(granted),
+                Err(control) if is_general(wish, control) => return None,
+                Err(_) => asked.push(place),
+            }
+        }
+    }
+
+    fn grant_from(&mut self, now: Moment, wish: &Wish, place: usize) -> Result<Granted, Control> {
+        let outbound = wish.outbounds.get(place).map(|o| o.address);
+        let outbound = outbound.ok_or(Control::Ip)?;
+        let spot = wish.spot(outbound);
+        let asked = self
+            .desk
+            .ask(now, spot.case(), Travel::NewSession, wish.count);
+        match asked {
+            Ok(count) => Ok(Granted::New { outbound, count }),
+            Err(verdict) => Err(limit_of(verdict).map_or(Control::Ip, |(control, _)| control)),
+        }
     }
 
     /// The earliest moment at which one of the outbounds of the wish may go; `None`: when
     /// something is reported.
     fn earliest(&mut self, now: Moment, wish: &Wish) -> Option<Moment> {
-        let outbounds = wish.outbounds.iter();
-        let moments = outbounds.filter_map(|&(outbound, _)| {
+        let moments = wish.addresses().filter_map(|outbound| {
             let spot = wish.spot(outbound);
             match self
                 .desk
@@ -142,8 +176,8 @@ impl Inner {
         &mut self,
         now: Moment,
         group: &str,
-        connection: Connection,
-    ) -> Option<Connection> {
+        connection: Box<Connection>,
+    ) -> Option<Box<Connection>> {
         let Some((name, mut line)) = self.lines.remove_entry(group) else {
             return Some(connection);
         };
@@ -169,12 +203,12 @@ impl Inner {
                 free = Some(connection);
                 continue;
             };
-            let granted = Granted::InSession(Box::new(connection), count);
+            let granted = Granted::InSession(connection, count);
             if let Err(Granted::InSession(back, count)) = waiter.granted.send(granted) {
                 // It has just gone away.
                 let spot = waiter.wish.spot(back.key.outbound);
                 self.desk.given_back(now, spot.case(), count);
-                free = Some(*back);
+                free = Some(back);
             }
         }
         if !line.turns.is_empty() {
@@ -185,7 +219,7 @@ impl Inner {
 
     /// Whether the wish waits for a place that a session holds, and not for a window or a pause.
     pub(super) fn needs_place(&mut self, now: Moment, wish: &Wish) -> bool {
-        wish.outbounds.iter().any(|&(outbound, _)| {
+        wish.addresses().any(|outbound| {
             let spot = wish.spot(outbound);
             let may = self
                 .desk
