@@ -50,6 +50,8 @@ pub struct Examined {
     pub directive: Directive,
     /// What goes out of the content.
     pub patch: Patch,
+    /// The header says, once, `TLS-Required: No` (RFC 8689 §3).
+    pub tls_not_required: bool,
     /// The first mailbox of the From field; `None`: what stands there is no address.
     pub header_from: Option<Mailbox>,
     /// Number of `Received` fields found.
@@ -78,6 +80,7 @@ pub fn examine(octets: &[u8], circumstances: &Circumstances<'_>) -> Result<Exami
             prefix: circumstances.trace.map_or_else(Vec::new, Trace::field),
             cuts: cuts(octets, &header, circumstances),
         },
+        tls_not_required: tls_not_required(octets, &header),
         header_from: from_field.and_then(first_mailbox),
         received_count: header.received,
         message_id: first(octets, &header, header.message_id).map(message_id),
@@ -184,6 +187,16 @@ fn read_directive(
     match first(octets, header, header.directive) {
         Some(value) if circumstances.account.is_some() => directive::parse(value),
         _ => Ok(Directive::default()),
+    }
+}
+
+/// Whether the one field `TLS-Required` says `No`, its only value. Where there are several none
+/// counts (RFC 8689 §3).
+fn tls_not_required(octets: &[u8], header: &Header) -> bool {
+    let mut fields = header.named(octets, "TLS-Required");
+    match (fields.next(), fields.next()) {
+        (Some(field), None) => field.body(octets).trim_ascii().eq_ignore_ascii_case(b"no"),
+        _ => false,
     }
 }
 

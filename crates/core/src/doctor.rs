@@ -5,11 +5,13 @@
 mod domain;
 mod names;
 pub mod spf;
+mod tls;
 
 pub use domain::{
     Dmarc, judge_dkim, judge_dmarc, judge_mx, judge_spf, judge_text, organisational_names,
 };
 pub use names::{judge_ehlo, judge_reverse};
+pub use tls::{DnssecFacts, judge_dane, judge_policy};
 
 use std::fmt;
 

@@ -29,6 +29,8 @@ pub struct Question<'a> {
     /// The route table, if there is one.
     pub routes: Option<&'a Draw>,
     pub group: &'a Arc<Group>,
+    /// What TLS must be on the way of a plan, for each remote.
+    pub tls: &'a dyn Fn(&Plan) -> Vec<Decision>,
     /// What flow control says of a plan, for each outbound and the sender.
     pub flow: &'a dyn Fn(&Plan) -> Vec<Decision>,
     /// Why this group: `mx1.example.org matches mx pattern *.example.org of domains/@x.ini` …
@@ -102,10 +104,12 @@ pub fn explain(settings: &Settings, question: &Question<'_>, lists: &dyn Lists) 
         Err(refusal) => explanation.refuse("end of data", &refusal, permcode),
         Ok(plans) => {
             for (number, plan) in plans.iter().enumerate() {
-                let flow = (question.flow)(plan);
-                let flow = flow.into_iter().map(|d| (d.key, d.value, d.rule));
+                let more = (question.tls)(plan)
+                    .into_iter()
+                    .chain((question.flow)(plan));
+                let more = more.map(|d| (d.key, d.value, d.rule));
                 for (key, value, rule) in
-                    &plan.reasons.iter().cloned().chain(flow).collect::<Vec<_>>()
+                    &plan.reasons.iter().cloned().chain(more).collect::<Vec<_>>()
                 {
                     match number {
                         0 => explanation.decide(key, value, rule),

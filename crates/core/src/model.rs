@@ -14,6 +14,7 @@ use crate::refusal::Refusal;
 use crate::settings::{Account, Group, OutboundIp, RelayHost, Ssl};
 use crate::signing::Signing;
 use crate::snapshot::Snapshot;
+use crate::tls_policy::Wish;
 
 /// The envelope sender with its parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +69,8 @@ pub struct Submission {
     /// What goes out of it: the directive cut, the trace field in front.
     pub patch: Patch,
     pub directive: Directive,
+    /// The header says `TLS-Required: No` (RFC 8689 §3).
+    pub tls_not_required: bool,
     /// The address of the From field, if the header has exactly one usable one.
     pub header_from: Option<Mailbox>,
     /// `message.ref`, or a generated one.
@@ -81,6 +84,13 @@ pub struct Submission {
     pub needs_chunking: bool,
     /// Whether it is a notification of our own, which never makes another (RET-37).
     pub is_dsn: bool,
+}
+
+impl Submission {
+    /// What the sender asks of TLS.
+    pub fn tls_wish(&self) -> Wish {
+        Wish::of(self.sender.requiretls, self.tls_not_required)
+    }
 }
 
 /// How a delivery ended.

@@ -7,12 +7,35 @@
 pub mod sts;
 pub mod tlsa;
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::refusal::{Code, Refusal};
-use crate::settings::Ssl;
+use crate::settings::{RelayHost, Ssl};
 use sts::{Mode, Policy};
 use tlsa::TlsaSet;
+
+/// What the sender asks of TLS for one message (RFC 8689).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Nothing: policies of the recipient's domain and `routing.ssl` hold.
+    Nothing,
+    /// REQUIRETLS at MAIL.
+    Required,
+    /// `TLS-Required: No` in the header: policies of the recipient's domain do not count.
+    NotRequired,
+}
+
+impl Wish {
+    /// REQUIRETLS at MAIL makes the header field mean nothing (RFC 8689 §4.1).
+    pub fn of(requiretls: bool, header_says_no: bool) -> Wish {
+        match (requiretls, header_says_no) {
+            (true, _) => Wish::Required,
+            (false, true) => Wish::NotRequired,
+            (false, false) => Wish::Nothing,
+        }
+    }
+}
 
 /// How a session is encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,6 +83,22 @@ pub struct Demand {
     pub rule: &'static str,
 }
 
+/// For people: `required, certificate verified by dane`.
+impl fmt::Display for Demand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let encryption = match self.encryption {
+            Encryption::Never => return f.write_str("never"),
+            Encryption::IfOffered => "when offered, else clear",
+            Encryption::Required => "required",
+            Encryption::Implicit => "from the first octet",
+        };
+        match &self.proof {
+            Proof::None => write!(f, "{encryption}, certificate not verified"),
+            proof => write!(f, "{encryption}, certificate verified by {}", proof.word()),
+        }
+    }
+}
+
 /// What DNSSEC and the TLSA records say of one MX host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Dane {
@@ -70,6 +109,18 @@ pub enum Dane {
     Records(Arc<TlsaSet>),
     /// The records could not be had, or are bogus: the host must not be used now (RFC 7672 §2.1).
     Failed(String),
+}
+
+/// For people.
+impl fmt::Display for Dane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Dane::Silent => f.write_str("says nothing"),
+            Dane::Unusable => f.write_str("TLSA records of which none can be used"),
+            Dane::Records(set) => write!(f, "{} usable TLSA record(s)", set.records.len()),
+            Dane::Failed(cause) => write!(f, "TLSA records cannot be had: {cause}"),
+        }
+    }
 }
 
 /// A relay host as the policy sees it.
@@ -86,6 +137,31 @@ pub struct HostFacts {
     pub verify: bool,
 }
 
+impl HostFacts {
+    /// `loopback`: the address that is tried is one.
+    pub fn of(host: &RelayHost, loopback: bool) -> HostFacts {
+        HostFacts {
+            implicit: host.port == 465,
+            loopback,
+            password: host.login.is_some() && host.password.is_some(),
+            auth_in_clear: loopback || host.authclear,
+            verify: host.verify,
+        }
+    }
+}
+
+/// An MX host as the policies see it.
+#[derive(Clone, Copy, Debug)]
+pub struct MxFacts<'a> {
+    /// Lower case, without trailing dot.
+    pub host: &'a str,
+    /// DNSSEC proves that the domain names this host, or it is the domain itself.
+    pub is_proved: bool,
+    pub dane: &'a Dane,
+    /// The policy of the recipient's domain.
+    pub policy: Option<&'a Policy>,
+}
+
 const SSL: &str = "RELAY-55";
 const REQUIRETLS: &str = "RFC 8689";
 
@@ -93,8 +169,8 @@ const REQUIRETLS: &str = "RFC 8689";
 ///
 /// # Errors
 /// REQUIRETLS where TLS is switched off.
-pub fn for_host(ssl: Ssl, requiretls: bool, host: HostFacts) -> Result<Demand, Refusal> {
-    if requiretls {
+pub fn for_host(ssl: Ssl, wish: Wish, host: HostFacts) -> Result<Demand, Refusal> {
+    if wish == Wish::Required {
         if ssl == Ssl::Never && !host.implicit {
             return Err(switched_off());
         }
@@ -125,51 +201,78 @@ pub fn for_host(ssl: Ssl, requiretls: bool, host: HostFacts) -> Result<Demand, R
 /// The demand on a session with an MX host.
 ///
 /// DANE comes before MTA-STS (RFC 8461 §2), both before `routing.ssl`, which only `false` switches
-/// off. `verify` is `[rfmta]verify`: whether `required` wants a proof. `policy` is that of the
-/// recipient's domain.
+/// off. What the sender does not require (`TLS-Required: No`) takes back what the recipient's
+/// domain asserts, and nothing of our own settings (RFC 8689 §4.2.2). `verify` is `[rfmta]verify`:
+/// whether `required` wants a proof.
 ///
 /// # Errors
 /// The host must not be used, or not now.
-pub fn for_mx(
-    ssl: Ssl,
-    requiretls: bool,
-    verify: bool,
-    host: &str,
-    dane: &Dane,
-    policy: Option<&Policy>,
-) -> Result<Demand, Refusal> {
+pub fn for_mx(ssl: Ssl, wish: Wish, verify: bool, mx: MxFacts<'_>) -> Result<Demand, Refusal> {
     if ssl == Ssl::Never {
-        return match requiretls {
-            true => Err(switched_off()),
-            false => Ok(demand(Encryption::Never, Proof::None, SSL)),
+        return match wish {
+            Wish::Required => Err(switched_off()),
+            _ => Ok(demand(Encryption::Never, Proof::None, SSL)),
         };
     }
-    match dane {
+    if wish != Wish::NotRequired
+        && let Some(demand) = asserted(&mx)?
+    {
+        return match wish {
+            Wish::Required => is_named(&mx).map(|()| demand),
+            _ => Ok(demand),
+        };
+    }
+    if wish == Wish::Required {
+        is_named(&mx)?;
+        return Ok(demand(Encryption::Required, Proof::Authority, REQUIRETLS));
+    }
+    Ok(match (ssl, mx.dane, wish) {
+        (Ssl::Required, _, _) if verify => demand(Encryption::Required, Proof::Authority, SSL),
+        (Ssl::Required, _, _) => demand(Encryption::Required, Proof::None, SSL),
+        (_, _, Wish::NotRequired) => demand(Encryption::IfOffered, Proof::None, "RFC 8689 §4.2.2"),
+        (_, Dane::Unusable, _) => demand(Encryption::Required, Proof::None, "RFC 7672 §2.2"),
+        _ => demand(Encryption::IfOffered, Proof::None, SSL),
+    })
+}
+
+/// The proof that the recipient's domain asserts: by DANE, or by an enforced MTA-STS policy.
+fn asserted(mx: &MxFacts<'_>) -> Result<Option<Demand>, Refusal> {
+    let host = mx.host;
+    match mx.dane {
         Dane::Failed(cause) => {
             let text = format!("the TLSA records of {host} cannot be had: {cause}");
             return Err(not_now(text, "RFC 7672 §2.1"));
         }
         Dane::Records(set) => {
             let proof = Proof::Dane(set.clone());
-            return Ok(demand(Encryption::Required, proof, "RFC 7672 (DANE)"));
+            return Ok(Some(demand(Encryption::Required, proof, "RFC 7672 (DANE)")));
         }
         Dane::Silent | Dane::Unusable => {}
     }
-    if let Some(policy) = policy.filter(|policy| policy.mode == Mode::Enforce) {
-        if !policy.matches(host) {
-            let text = format!("{host} is no MX of the domain by its MTA-STS policy");
-            return Err(not_now(text, "RFC 8461 §4.1"));
-        }
-        let proof = Proof::MtaSts;
-        return Ok(demand(Encryption::Required, proof, "RFC 8461 (MTA-STS)"));
+    let Some(policy) = mx.policy.filter(|policy| policy.mode == Mode::Enforce) else {
+        return Ok(None);
+    };
+    if !policy.matches(host) {
+        let text = format!("{host} is no MX of the domain by its MTA-STS policy");
+        return Err(not_now(text, "RFC 8461 §4.1"));
     }
-    Ok(match (requiretls, ssl, dane) {
-        (true, _, _) => demand(Encryption::Required, Proof::Authority, REQUIRETLS),
-        (_, Ssl::Required, _) if verify => demand(Encryption::Required, Proof::Authority, SSL),
-        (_, Ssl::Required, _) => demand(Encryption::Required, Proof::None, SSL),
-        (_, _, Dane::Unusable) => demand(Encryption::Required, Proof::None, "RFC 7672 §2.2"),
-        _ => demand(Encryption::IfOffered, Proof::None, SSL),
-    })
+    let rule = "RFC 8461 (MTA-STS)";
+    Ok(Some(demand(Encryption::Required, Proof::MtaSts, rule)))
+}
+
+/// Whether the host is one of the domain's beyond doubt: by DNSSEC, or by an MTA-STS policy in
+/// whatever mode (RFC 8689 §4.2.1, step 2). The certificate proves no more than the host's name.
+fn is_named(mx: &MxFacts<'_>) -> Result<(), Refusal> {
+    let policy = mx.policy.filter(|policy| policy.mode != Mode::None);
+    if mx.is_proved || policy.is_some_and(|policy| policy.matches(mx.host)) {
+        return Ok(());
+    }
+    let host = mx.host;
+    let text = format!(
+        "REQUIRETLS was asked for, and neither DNSSEC nor an MTA-STS policy proves that {host} is \
+         an MX of the domain"
+    );
+    Err(not_now(text, "RFC 8689 §4.2.1"))
 }
 
 /// The answer when a session under a demand came to nothing: the host offers no TLS, or its
@@ -186,7 +289,7 @@ pub fn requiretls_not_offered(host: &str) -> Refusal {
 }
 
 fn switched_off() -> Refusal {
-    let text = "5.7.30 X-SMTP-R-API REQUIRETLS was asked for, and routing.ssl switches TLS off";
+    let text = "5.7.10 X-SMTP-R-API REQUIRETLS was asked for, and routing.ssl switches TLS off";
     Refusal::standard(550, text, REQUIRETLS)
 }
 

@@ -104,6 +104,37 @@ impl HickoryResolver {
         })
     }
 
+    /// Whether what the root says is secure: it always is, if DNSSEC works here at all.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn is_root_secure(&self) -> Result<bool, LookupFailure> {
+        let lookup = self.inner.lookup(Name::root(), RecordType::NS);
+        let found = match tokio::time::timeout(self.deadline, lookup).await {
+            Ok(Ok(lookup)) => lookup,
+            Ok(Err(error)) => {
+                return match unanswered(error) {
+                    Unanswered::Temporary(cause) => {
+                        Err(LookupFailure::Temporary(format!("NS .: {cause}")))
+                    }
+                    Unanswered::NoSuchName | Unanswered::NoData { .. } => Ok(false),
+                };
+            }
+            Err(_) => return Err(LookupFailure::Temporary("NS .: timed out".to_owned())),
+        };
+        let mut servers = found
+            .answers()
+            .iter()
+            .filter(|r| r.record_type() == RecordType::NS)
+            .peekable();
+        Ok(servers.peek().is_some()
+            && match self.dnssec {
+                Dnssec::Off => false,
+                Dnssec::TrustAd => found.message().metadata.authentic_data,
+                Dnssec::Validate => servers.all(|r| r.proof.is_secure()),
+            })
+    }
+
     async fn ask(&self, name: &str, kind: RecordType) -> Result<Lookup, Unanswered> {
         let name = full_name(name).ok_or(Unanswered::NoSuchName)?;
         let lookup = self.inner.lookup(name, kind);

@@ -203,6 +203,7 @@ pub(crate) fn submission(recipients: &[&str]) -> Submission {
             tags: vec!["spring".into(), "vip".into()],
             ..Directive::default()
         },
+        tls_not_required: false,
         header_from: None,
         reference: "order-7".into(),
         received: Instant::now(),

@@ -118,6 +118,7 @@ fn submission(
         content: letter.content,
         patch: examined.patch,
         directive: examined.directive,
+        tls_not_required: examined.tls_not_required,
         header_from: examined.header_from,
         received: letter.received,
         received_at,

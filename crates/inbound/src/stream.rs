@@ -33,7 +33,12 @@ pub async fn read_into(
                 return Poll::Ready(Ok(0));
             };
             let mut buffer = ReadBuf::new(scratch);
-            ready!(stream.as_mut().poll_read(cx, &mut buffer))?;
+            let read = stream.as_mut().poll_read(cx, &mut buffer);
+            // TLS has something to say by itself: no to renegotiation (T-15), a new key.
+            if read.is_pending() && matches!(stream.as_mut().poll_flush(cx), Poll::Ready(Err(_))) {
+                return Poll::Ready(Ok(0));
+            }
+            ready!(read)?;
             input.extend_from_slice(buffer.filled());
             Poll::Ready(Ok(buffer.filled().len()))
         })

@@ -16,6 +16,7 @@ mod demand;
 pub mod dial;
 mod memory;
 mod notify;
+pub mod outlook;
 pub mod pace;
 pub mod pool;
 mod prepare;

@@ -162,7 +162,10 @@ fn submission_of(
         recipients: reported,
         returned: match original.sender.ret {
             // RET is for failures; of others the header comes back (RFC 3461 §4.3).
-            Some(Ret::Full) if whole && kind == Kind::Failed => Returned::Full(&kept),
+            // Of what requires TLS the header too (RFC 8689 §5).
+            Some(Ret::Full) if whole && kind == Kind::Failed && !original.sender.requiretls => {
+                Returned::Full(&kept)
+            }
             _ => Returned::Headers(galerne_core::dsn::header_of(&kept)),
         },
     };
@@ -196,6 +199,7 @@ fn submission_of(
             sign: (!may_sign(original, sender)).then_some(Sign::None),
             ..Directive::default()
         },
+        tls_not_required: false,
         header_from: Mailbox::parse(&format!("postmaster@{}", sender.domain())).ok(),
         reference: original.reference.clone(),
         received: original.received,

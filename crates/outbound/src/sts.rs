@@ -7,6 +7,8 @@
 
 mod fetch;
 
+pub use fetch::fetch_from;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};

@@ -17,6 +17,7 @@ const LARGEST: u64 = 70 * 1024;
 /// The folder of policies.
 pub struct PolicyStore {
     folder: PathBuf,
+    writes: bool,
 }
 
 /// A policy as it was fetched.
@@ -39,7 +40,16 @@ impl PolicyStore {
         fs::create_dir_all(folder)?;
         Ok(PolicyStore {
             folder: folder.to_owned(),
+            writes: true,
         })
+    }
+
+    /// The store in a folder that belongs to somebody else, or does not exist: nothing is written.
+    pub fn read_only(folder: &Path) -> PolicyStore {
+        PolicyStore {
+            folder: folder.to_owned(),
+            writes: false,
+        }
     }
 
     /// All policies with their domains. What cannot be read is left out: it is fetched again.
@@ -64,6 +74,9 @@ impl PolicyStore {
     /// The disk refuses, or this can be no domain.
     pub fn put(&self, domain: &str, policy: &StoredPolicy) -> io::Result<()> {
         let place = self.place(domain)?;
+        if !self.writes {
+            return Ok(());
+        }
         let since = policy.fetched.duration_since(UNIX_EPOCH);
         let seconds = since.unwrap_or_default().as_secs();
         // A name that can be no domain, so that a half-written file is never read.
@@ -79,7 +92,11 @@ impl PolicyStore {
     /// # Errors
     /// The disk refuses.
     pub fn remove(&self, domain: &str) -> io::Result<()> {
-        match fs::remove_file(self.place(domain)?) {
+        let place = self.place(domain)?;
+        if !self.writes {
+            return Ok(());
+        }
+        match fs::remove_file(place) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
@@ -133,6 +150,11 @@ mod tests {
         store.remove("example.net").unwrap();
         let again = PolicyStore::open(&folder.path().join("mtasts")).unwrap();
         assert_eq!(again.load(), [("example.org".to_owned(), policy("2"))]);
+        let guest = PolicyStore::read_only(&folder.path().join("mtasts"));
+        guest.put("example.com", &policy("4")).unwrap();
+        guest.remove("example.org").unwrap();
+        assert_eq!(guest.load(), again.load());
+        assert_eq!(guest.load().len(), 1);
     }
 
     #[test]

@@ -58,7 +58,32 @@ pub fn read(sheet: &mut Sheet, root: &Path, options: LoadOptions<'_>) -> (Settin
         hostname: hostname.unwrap_or_else(host_name),
         outbounds,
     };
+    check_dane(sheet, &settings.dns);
     (settings, listed)
+}
+
+/// Who asks for DANE in so many words must get DNSSEC too; the default says nothing.
+fn check_dane(sheet: &mut Sheet, dns: &Dns) {
+    let asked = sheet.key("rfmta", "dane", values::flag).value() == Some(&true);
+    let elsewhere = || {
+        dns.resolvers
+            .iter()
+            .any(|server| !server.ip().is_loopback())
+    };
+    let found = match dns.dnssec {
+        Some(Dnssec::Off) => "[dns] dnssec is off",
+        None if elsewhere() => {
+            "[dns] dnssec is off where a resolver is not loopback and it is unset"
+        }
+        _ => return,
+    };
+    if asked {
+        let text = format!(
+            "DANE is never applied: {found}; expected dnssec = validate, or trust-ad with a \
+             validating resolver that is trusted"
+        );
+        sheet.report(Level::Warning, "rfmta", "dane", &text);
+    }
 }
 
 /// `[IP]`: usable addresses, all listed ones, and the name of the first (CONF-23, CONF-25).

@@ -95,3 +95,37 @@ fn conf_85_an_address_for_both_kinds_of_reports_gets_a_warning() {
     );
     assert_eq!(loaded.settings.unwrap().rfrelay.fbladdr, ["fbl", "reports"]);
 }
+
+#[test]
+fn conf_27_check_warns_where_dane_is_asked_for_and_dnssec_is_off() {
+    let world = World::new();
+    let load = |more: &str| {
+        world.write(
+            "galerne.ini",
+            &format!("[IP]\n192.0.2.10 = news.example.com\n{more}"),
+        );
+        lines(&world.load())
+    };
+    let expected = |why: &str| {
+        format!(
+            "galerne.ini:4: warning: [rfmta] dane: DANE is never applied: [dns] dnssec is {why}; \
+             expected dnssec = validate, or trust-ad with a validating resolver that is trusted"
+        )
+    };
+    let asked = "[rfmta]\ndane = 1\n[dns]\n";
+    assert_eq!(load(&format!("{asked}dnssec = off\n")), [expected("off")]);
+    let unset = "off where a resolver is not loopback and it is unset";
+    let far = load(&format!("{asked}resolver = 192.0.2.53 127.0.0.1\n"));
+    assert_eq!(far, [expected(unset)]);
+    for good in [
+        format!("{asked}dnssec = validate\nresolver = 192.0.2.53\n"),
+        format!("{asked}dnssec = trust-ad\nresolver = 192.0.2.53\n"),
+        format!("{asked}resolver = 127.0.0.1\n"),
+        asked.to_owned(),
+        "[rfmta]\ndane = 0\n[dns]\ndnssec = off\n".to_owned(),
+        // Nobody asked.
+        "[dns]\ndnssec = off\n".to_owned(),
+    ] {
+        assert_eq!(load(&good), [""; 0], "{good}");
+    }
+}

@@ -460,3 +460,27 @@ fn the_message_id_is_safe_to_log() {
         "a@b"
     );
 }
+
+#[test]
+fn t_12_tls_is_not_required_where_the_one_field_says_no() {
+    let said =
+        |fields: &str| accepted(&format!("From: a@b.example\r\n{fields}\r\n")).tls_not_required;
+    for field in [
+        "TLS-Required: No\r\n",
+        "tls-required:no\r\n",
+        "TLS-Required: \r\n NO \r\n",
+    ] {
+        assert!(said(field), "{field:?}");
+    }
+    for field in [
+        "",
+        "TLS-Required: Yes\r\n",
+        "TLS-Required: No, really\r\n",
+        "TLS-Required:\r\n",
+        "X-TLS-Required: No\r\n",
+        "TLS-Required: No\r\nTLS-Required: No\r\n",
+        "TLS-Required: No\r\nTLS-Required: Yes\r\n",
+    ] {
+        assert!(!said(field), "{field:?}");
+    }
+}

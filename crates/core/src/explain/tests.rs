@@ -17,6 +17,13 @@ fn ask(
         directive,
         header_from: None,
         routes: None,
+        tls: &|plan| {
+            vec![Decision {
+                key: "tls".to_owned(),
+                value: format!("{:?}", plan.ssl),
+                rule: "RELAY-55".to_owned(),
+            }]
+        },
         flow: &|plan| {
             let value = format!("{} outbounds", plan.outbounds.len());
             vec![Decision {
@@ -67,6 +74,7 @@ fn every_decision_is_shown_with_its_rule() {
         "sign",
         "timeout",
         "maxhop",
+        "tls",
         "flow",
     ];
     assert_eq!(keys, expected);

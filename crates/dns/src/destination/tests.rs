@@ -293,3 +293,17 @@ async fn t_16_an_alias_has_its_records_at_its_end_or_at_its_own_name() {
     let other = alias.replace("example.org. SECURE", "example.net. SECURE");
     assert!(secure(&other).await.is_empty());
 }
+
+#[tokio::test]
+async fn relay_14_hosts_are_proved_by_a_signed_mx_or_are_the_domain_itself() {
+    for (zone, domain, are_proved) in [
+        (TWO.to_owned(), "example.org", false),
+        (format!("{TWO}example.net. SECURE"), "example.org", false),
+        (format!("{TWO}example.org. SECURE"), "example.org", true),
+        ("example.org. A 192.0.2.1".to_owned(), "example.org", true),
+        (String::new(), "[192.0.2.1]", true),
+    ] {
+        let found = find(&zone, domain).await.expect("a destination");
+        assert_eq!(found.are_proved, are_proved, "{zone} {domain}");
+    }
+}

@@ -7,6 +7,7 @@ mod clock;
 mod machine;
 mod names;
 mod reach;
+mod tls;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -118,13 +119,15 @@ async fn outside(settings: Arc<Settings>, args: &DoctorArgs) -> Vec<Finding> {
             return vec![Finding::act("dns", "resolver", why, "name servers", advice)];
         }
     };
-    let (clock, reach, names) = tokio::join!(
+    let (clock, reach, names, tls) = tokio::join!(
         clock::finding(&resolver, &args.clock),
         reach::findings(&settings, &resolver, args.probe.as_deref()),
         names::findings(settings.clone(), resolver.clone()),
+        tls::findings(settings.clone(), resolver.clone()),
     );
     let mut findings = vec![clock];
     findings.extend(reach);
     findings.extend(names);
+    findings.extend(tls);
     findings
 }

@@ -1,5 +1,7 @@
 //! `galerne explain` (IF-6): everything that would be decided for a message, and by which rule.
 
+mod tls;
+
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,7 +14,6 @@ use galerne_core::model::Plan;
 use galerne_core::routes::{Draw, RouteTable};
 use galerne_core::settings::{Account, Settings};
 use galerne_core::snapshot::Snapshot;
-use galerne_dns::{HickoryResolver, Resolver, find_destination};
 use galerne_smtp::{Mailbox, ReversePath};
 use galerne_store::ListStore;
 
@@ -40,7 +41,8 @@ fn answer(root: &Path, args: &ExplainArgs, settings: Settings) -> Result<Explana
         Some(text) => directive::parse(text.as_bytes()),
         None => Ok(Directive::default()),
     };
-    let (group, group_reason) = group(&snapshot, &to)?;
+    let eyes = tls::Eyes::new(root, snapshot.clone(), &to)?;
+    let (group, group_reason) = group(&eyes);
     let routes = Arc::new(RouteTable::new(super::routes::rows(root)?, &snapshot));
     let routes = Draw::look(routes);
     let states = super::flow::states(root)?;
@@ -58,6 +60,7 @@ fn answer(root: &Path, args: &ExplainArgs, settings: Settings) -> Result<Explana
         directive: directive.as_ref(),
         header_from: from.mailbox(),
         routes: Some(&routes),
+        tls: &|plan| eyes.tls(plan),
         flow: &|plan| flow(&snapshot, &states, from.mailbox(), plan),
         group: &group,
         group_reason,
@@ -128,45 +131,25 @@ fn account(snapshot: &Snapshot, user: Option<&str>) -> Result<Option<Arc<Account
 }
 
 /// The group of the recipient's domain, by its MX as they are now.
-fn group(
-    snapshot: &Snapshot,
-    to: &Mailbox,
-) -> Result<(Arc<galerne_core::settings::Group>, String), String> {
-    let domain = to.ascii_domain().into_owned();
-    if let Some(group) = snapshot.groups.relay_group(&domain) {
-        return Ok((
-            group.clone(),
-            format!("{domain} stands in the alias file of @{}", group.name),
-        ));
-    }
-    let resolver = HickoryResolver::new(&snapshot.settings.dns)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| e.to_string())?;
-    let asked_for = snapshot.groups.lookup_domain(&domain);
-    let name = asked_for.as_deref().unwrap_or(&domain);
-    let found = runtime.block_on(async {
-        let mut entropy = || 0;
-        find_destination(
-            &resolver as &dyn Resolver,
-            name,
-            snapshot.own(),
-            &mut entropy,
-        )
-        .await
-    });
+fn group(eyes: &tls::Eyes) -> (Arc<galerne_core::settings::Group>, String) {
+    let (snapshot, domain) = (&eyes.snapshot, &eyes.domain);
+    let Some(found) = &eyes.found else {
+        let group = snapshot.groups.relay_group(domain);
+        let group = group.unwrap_or(&snapshot.catch_all).clone();
+        let reason = format!("{domain} stands in the alias file of @{}", group.name);
+        return (group, reason);
+    };
     let hosts: Option<Vec<&str>> = found
         .as_ref()
         .ok()
         .filter(|f| !f.names.is_empty())
         .map(|f| f.names.iter().map(|(_, host)| &**host).collect());
-    let detected = snapshot.groups.detect(&domain, hosts.as_deref());
+    let detected = snapshot.groups.detect(domain, hosts.as_deref());
     let mut reason = detected.by;
-    if let Err(failure) = &found {
+    if let Err(failure) = found {
         reason.push_str(&match failure {
             galerne_dns::DestinationFailure::Refused(why) => {
-                let reply = why.refusal(&domain).reply(false).to_log();
+                let reply = why.refusal(domain).reply(false).to_log();
                 format!("; by MX it would be refused: {reply}")
             }
             galerne_dns::DestinationFailure::Temporary(cause) => {
@@ -174,5 +157,5 @@ fn group(
             }
         });
     }
-    Ok((detected.group, reason))
+    (detected.group, reason)
 }

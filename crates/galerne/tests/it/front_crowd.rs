@@ -1,6 +1,7 @@
 //! Many clients, slow clients, and those who end their side: the honest one must not suffer
 //! (RELAY-5, T-07, T-15, T-18, T-19).
 
+use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
 use galerne_sim::sink::Sink;
@@ -479,6 +480,26 @@ async fn the_server_ends_tls_with_close_notify() {
     assert_eq!(tls.read(&mut [0; 16]).await.unwrap(), 0);
 }
 
+/// What a client does until the server closes: an octet a second. Gives what it heard, and how
+/// many seconds it took.
+async fn drip<S>(wire: &mut S, octets: &[u8]) -> (Vec<u8>, u64)
+where
+    S: AsyncReadExt + AsyncWriteExt + Unpin,
+{
+    let (began, mut heard) = (Instant::now(), Vec::new());
+    for octet in octets {
+        let mut buffer = [0; 1024];
+        let written = wire.write_all(&[*octet]).await;
+        match tokio::time::timeout(SECOND, wire.read(&mut buffer)).await {
+            Ok(Ok(0) | Err(_)) => return (heard, began.elapsed().as_secs()),
+            Ok(Ok(length)) => heard.extend_from_slice(&buffer[..length]),
+            Err(_) if written.is_err() => return (heard, began.elapsed().as_secs()),
+            Err(_) => {}
+        }
+    }
+    panic!("it took all of it");
+}
+
 #[tokio::test(start_paused = true)]
 async fn t_15_t_18_many_slow_handshakes_end_and_others_go_on() {
     let world = World::new("[rfrelay]\nthreadnb = 500\n");
@@ -489,16 +510,62 @@ async fn t_15_t_18_many_slow_handshakes_end_and_others_go_on() {
         client.hello().await;
         client.command("STARTTLS").await.unwrap();
         slow.spawn(async move {
-            let mut stream = client.into_stream();
-            while stream.write_all(&[0x16]).await.is_ok() {
-                sleep(SECOND).await;
-            }
+            // The head of a record of 16 KiB with a ClientHello that takes all of it.
+            let mut hello = vec![0x16, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc, 3, 3];
+            hello.resize(16 * 1024, 0);
+            drip(&mut client.into_stream(), &hello).await.1
         });
     }
     honest(&world, &mx, 3).await;
-    sleep(35 * SECOND).await;
+    assert_eq!(world.gate.registry.len(), 200, "21 s are no reason to end");
+    sleep(11 * SECOND).await;
     assert_eq!(world.gate.registry.len(), 0);
-    slow.shutdown().await;
+    for seconds in slow.join_all().await {
+        assert!((30..=31).contains(&seconds), "{seconds} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t_15_t_18_a_record_of_16_kib_octet_by_octet_is_ended_like_any_slow_client() {
+    for (in_content, allowed) in [(false, 300..=305), (true, 180..=185)] {
+        let world = office();
+        let mx = world.mx("example.org", "198.51.100.25");
+        let mut tls = raw_tls(&world).await;
+        exchange(&mut tls, "EHLO app.example.com\r\n", "250").await;
+        if in_content {
+            exchange(&mut tls, "MAIL FROM:<a@example.com>\r\n", "250").await;
+            exchange(&mut tls, "RCPT TO:<anna@example.org>\r\n", "250").await;
+            exchange(&mut tls, "DATA\r\n", "354").await;
+        }
+        let (mut wire, mut session) = tls.into_inner();
+        let (mut record, mut reply) = (Vec::new(), String::new());
+        session.writer().write_all(&[b'x'; 16 * 1024]).unwrap();
+        session.write_tls(&mut record).unwrap();
+        assert!(record.len() > 16 * 1024 && record[0] == 23);
+        let (heard, seconds) = drip(&mut wire, &record).await;
+        assert!(allowed.contains(&seconds), "{in_content}: {seconds} s");
+        session.read_tls(&mut heard.as_slice()).unwrap();
+        session.process_new_packets().unwrap();
+        session.reader().read_to_string(&mut reply).unwrap();
+        assert!(reply.starts_with("421 4.4.2 "), "{reply}");
+        // What still comes is read for a few seconds (T-04).
+        sleep(6 * SECOND).await;
+        let left = world.gate.registry.len();
+        assert_eq!((left, world.hops().len(), mx.attempts().len()), (0, 0, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t_15_t_18_records_of_one_octet_are_counted_by_what_they_hold() {
+    let world = office();
+    let mut tls = raw_tls(&world).await;
+    exchange(&mut tls, "EHLO app.example.com\r\n", "250").await;
+    exchange(&mut tls, "MAIL FROM:<a@example.com>\r\n", "250").await;
+    exchange(&mut tls, "RCPT TO:<anna@example.org>\r\n", "250").await;
+    exchange(&mut tls, "DATA\r\n", "354").await;
+    let (heard, seconds) = drip(&mut tls, &[b'x'; 1_000]).await;
+    assert!((180..=185).contains(&seconds), "{seconds} s");
+    assert!(heard.starts_with(b"421 4.4.2 "), "{heard:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -323,6 +323,19 @@ impl Server {
         assert!(said, "no {text:?} in:\n{}", self.stderr());
     }
 
+    /// Waits until standard output holds some text.
+    pub fn prints(&self, text: &str) {
+        let printed = self.stdout.wait(|all| all.contains(text), PATIENCE);
+        assert!(printed, "no {text:?} in:\n{}", self.stdout());
+    }
+
+    /// Types something.
+    pub fn hears(&mut self, input: &str) {
+        let stdin = self.child.stdin.as_mut().unwrap();
+        stdin.write_all(input.as_bytes()).unwrap();
+        stdin.flush().unwrap();
+    }
+
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         kill_process(pid, signal).unwrap();

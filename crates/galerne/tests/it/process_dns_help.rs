@@ -8,10 +8,12 @@ use std::process::Command;
 
 use galerne_sim::nameserver::{Behaviour, NameServer};
 use galerne_sim::sink::{Rule, Sink, Stage};
+use galerne_sim::tls::TestCa;
 use serde_json::Value;
 use tokio::net::UdpSocket;
 
-use crate::process::{Output, Tree, finish};
+use crate::postfix::tool;
+use crate::process::{Output, Server, Tree, finish};
 
 /// The sample of the requirements: two addresses, DMARC reports to `dmarc`.
 const SAMPLE: &str = "[IP]\n192.0.2.10 = news.example.com\n192.0.2.11 = mta11.example.net\n\
@@ -214,7 +216,11 @@ struct Clinic {
     names: NameServer,
     clock: SocketAddr,
     host: Sink,
+    /// `openssl s_server -WWW` with the MTA-STS policy.
+    _policies: Server,
 }
+
+const POLICY: &str = "www/.well-known/mta-sts.txt";
 
 impl Clinic {
     async fn new() -> Clinic {
@@ -222,8 +228,26 @@ impl Clinic {
         let names = NameServer::start("").await.unwrap();
         let host = Sink::bind(tree.place(2)).await.unwrap();
         let (smtp, smtps) = (tree.smtp, tree.smtps);
+        let web = tree.place(4);
+        let ca = TestCa::new();
+        let certificate = ca.certificate(&["mta-sts.news.example.com"]);
+        tree.write("ca.pem", &ca.pem());
+        tree.write("www/chain.pem", &certificate.chain_pem);
+        tree.write("www/key.pem", &certificate.key_pem);
+        tree.write(
+            POLICY,
+            "version: STSv1\r\nmode: testing\r\nmx: news.example.com\r\nmax_age: 604800\r\n",
+        );
+        let mut command = tool("openssl");
+        command.current_dir(tree.path("www"));
+        command.args(["s_server", "-WWW", "-accept", &web.to_string()]);
+        command.args(["-cert", "chain.pem", "-key", "key.pem"]);
+        let policies = Server::start(command);
+        policies.prints("ACCEPT");
         let main = format!(
-            "{SAMPLE}listen = {smtp}/plain {smtps}/tls\n[rfmta]\nconnecttimeout = 5\n[dns]\nresolver = {}\ntimeout = 1\n",
+            "{SAMPLE}listen = {smtp}/plain {smtps}/tls\n[rfmta]\nconnecttimeout = 5\ncafile = ca.pem\n\
+             mtastsport = {}\n[dns]\nresolver = {}\ntimeout = 1\n",
+            web.port(),
             names.address()
         );
         tree.write("galerne.ini", &main);
@@ -235,6 +259,7 @@ impl Clinic {
             names,
             clock,
             host,
+            _policies: policies,
         }
     }
 
@@ -256,6 +281,7 @@ impl Clinic {
             .map(line)
             .collect();
         lines
+            + &format!("mta-sts.news.example.com. A {}\n", self.tree.ip(4))
             + "mta11.example.net. A 192.0.2.11\n10.2.0.192.in-addr.arpa. PTR news.example.com.\n\
                11.2.0.192.in-addr.arpa. PTR mta11.example.net.\n"
     }
@@ -307,6 +333,7 @@ async fn if_6_conf_83_doctor_is_content_with_what_dns_and_keygen_print() {
         "ok     dmarc    news.example.com: v=DMARC1; p=reject; ",
         "ok     mx       news.example.com: 10 news.example.com, which is here\n",
         "ok     mta-sts  _mta-sts.news.example.com: v=STSv1; id=",
+        "ok     mta-sts  https://mta-sts.news.example.com/.well-known/mta-sts.txt: mode testing, names every MX\n",
         "ok     tls-rpt  _smtp._tls.news.example.com: v=TLSRPTv1; ",
         "ok     key      keys/news.example.com dkim id.pem: mode 0600\n",
         "ok     clock    clock: 0.0 s from ",
@@ -564,4 +591,67 @@ async fn if_6_if_7_doctor_counts_configuration_errors_and_prints_one_document() 
     assert_eq!(finding["subject"], "galerne.ini:6");
     assert_eq!(finding["severity"], "act");
     assert_eq!(Tree::empty().command("doctor").code, Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t_17_doctor_fetches_the_policies_that_our_domains_announce() {
+    let clinic = Clinic::new().await;
+    let zone = clinic.zone();
+    clinic.names.set_zone(&zone).unwrap();
+    let key = "mta-sts https://mta-sts.news.example.com/.well-known/mta-sts.txt";
+    let right = clinic.tree.read(POLICY);
+    for (text, severity, says) in [
+        (right.clone(), "ok", "mode testing, names every MX"),
+        (
+            right.replace("testing", "enforce"),
+            "ok",
+            "mode enforce, names every MX",
+        ),
+        (
+            right.replace("mx: news", "mx: old"),
+            "advice",
+            "does not name the MX news.example.com",
+        ),
+        (
+            right
+                .replace("mx: news", "mx: old")
+                .replace("testing", "enforce"),
+            "act",
+            "does not name the MX news.example.com: others do not send there",
+        ),
+        (
+            right.replace("STSv1", "STSv9"),
+            "act",
+            "no policy: the version is not STSv1",
+        ),
+    ] {
+        clinic.tree.write(POLICY, &text);
+        let found = clinic.found().await;
+        assert_eq!(found[key].0, severity, "{text}: {found:#?}");
+        assert!(found[key].1.contains(says), "{text}: {:?}", found[key]);
+    }
+    // A certificate for another name, and no host at all.
+    clinic.tree.write(POLICY, &right);
+    clinic.tree.write("ca.pem", &TestCa::new().pem());
+    let found = clinic.found().await;
+    assert_eq!(found[key].0, "act", "{found:#?}");
+    assert!(
+        found[key].1.contains("cannot be fetched: "),
+        "{:?}",
+        found[key]
+    );
+    let lost = zone.replace("mta-sts.news.example.com. A", "elsewhere.example.com. A");
+    clinic.names.set_zone(&lost).unwrap();
+    let found = clinic.found().await;
+    assert!(found[key].1.contains("has no address"), "{:?}", found[key]);
+    // Not announced: only that is said.
+    let quiet: String = zone
+        .lines()
+        .filter(|l| !l.contains("STSv1"))
+        .map(|l| format!("{l}\n"))
+        .collect();
+    clinic.names.set_zone(&quiet).unwrap();
+    let found = clinic.found().await;
+    assert!(!found.contains_key(key), "{found:#?}");
+    assert_eq!(found["mta-sts _mta-sts.news.example.com"].0, "advice");
 }

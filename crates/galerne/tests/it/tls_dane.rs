@@ -272,6 +272,103 @@ async fn t_16_conf_27_dane_by_our_own_validation_of_zones_that_bind_signed() {
     let server = tree.run();
     assert_eq!(results(&tree).await, expected());
     assert_eq!(server.stop().code, Some(0));
+    explained(&tree);
+    // What doctor says of it, and without the root's key.
+    assert_eq!(doctor(&tree), "ok: answers of the root are proved");
+    let main = tree.read("galerne.ini");
+    tree.write("galerne.ini", &main.replace("= validate", "= trust-ad"));
+    assert_eq!(
+        doctor(&tree),
+        "act: answers of the root are not proved: DANE is applied nowhere"
+    );
+    tree.write("galerne.ini", &main.replace("= validate", "= off"));
+    assert_eq!(
+        doctor(&tree),
+        "advice: DNSSEC is off: TLSA records of remotes (DANE) are not looked at"
+    );
+    // The key of another zone in place of the root's.
+    let keys = fs::read_dir(&zones.folder).unwrap().flatten();
+    let texts = keys.filter_map(|file| fs::read_to_string(file.path()).ok());
+    let strange = texts
+        .filter(|text| text.contains("example.org. IN DNSKEY 257"))
+        .map(|text| text.replace("example.org. IN", ". IN"))
+        .next();
+    tree.write("bind/strange", &strange.unwrap());
+    let own = main.rsplit_once("trustanchor").unwrap().0;
+    tree.write("galerne.ini", &format!("{own}trustanchor = bind/strange\n"));
+    assert!(
+        doctor(&tree).starts_with("act: no answer: "),
+        "{}",
+        doctor(&tree)
+    );
+}
+
+/// What doctor says of DANE.
+fn doctor(tree: &Tree) -> String {
+    let said =
+        tree.command("doctor --json --no-bind-check --probe 127.0.0.1:9 --clock 127.0.0.1:9");
+    let document: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+    let findings = document["findings"].as_array().unwrap();
+    let finding = findings.iter().find(|f| f["check"] == "dane");
+    let finding = finding.unwrap_or_else(|| panic!("{said:?}"));
+    let text = |name: &str| finding[name].as_str().unwrap();
+    format!("{}: {}", text("severity"), text("found"))
+}
+
+/// `explain` says beforehand what the relay did, and by which rule.
+fn explained(tree: &Tree) {
+    for (domain, dane, tls, rule) in [
+        (
+            "example.org",
+            "mx.example.org: 1 usable TLSA record(s)",
+            "mx.example.org: required, certificate verified by dane",
+            "RFC 7672 (DANE)",
+        ),
+        (
+            "missing.example.org",
+            "bare.example.org: says nothing",
+            "bare.example.org: when offered, else clear, certificate not verified",
+            "RELAY-55",
+        ),
+        (
+            "unusable.example.org",
+            "useless.example.org: TLSA records of which none can be used",
+            "useless.example.org: required, certificate not verified",
+            "RFC 7672 §2.2",
+        ),
+        (
+            "forged.example.org",
+            "bogus.example.org: TLSA records cannot be had: ",
+            "bogus.example.org: not used: 451 9.3.2 ",
+            "RFC 7672 §2.1",
+        ),
+        (
+            "plain.example.org",
+            "other.example.org: says nothing",
+            "other.example.org: when offered, else clear, certificate not verified",
+            "RELAY-55",
+        ),
+    ] {
+        let line = format!("explain --user shop --from orders@example.com --to a@{domain} --json");
+        let said = tree.command(&line);
+        let document: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+        let decisions = document["decisions"].as_array().unwrap();
+        let decision = |key: &str| {
+            let found = decisions.iter().find(|d| d["key"] == key);
+            let found = found.unwrap_or_else(|| panic!("{key}: {said:?}"));
+            let text = |name: &str| found[name].as_str().unwrap().to_owned();
+            (text("value"), text("rule"))
+        };
+        assert!(decision("dane").0.starts_with(dane), "{domain}: {said:?}");
+        assert!(decision("tls").0.starts_with(tls), "{domain}: {said:?}");
+        assert_eq!(decision("tls").1, rule, "{domain}");
+        let why = match domain {
+            "plain.example.org" => "DNSSEC does not prove the host".to_owned(),
+            _ => "(RFC 7672)".to_owned(),
+        };
+        assert!(decision("dane").1.ends_with(&why), "{domain}: {said:?}");
+        assert_eq!(decision("mta-sts").1, "[rfmta] mtasts = 0");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

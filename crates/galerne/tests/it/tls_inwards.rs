@@ -2,14 +2,20 @@
 //! over; no early data and no old TLS (CONF-28, CONF-29, T-15).
 
 use std::net::SocketAddr;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use galerne_sim::tls::{TestCa, TestCertificate};
 
 use crate::postfix::tool;
-use crate::process::{Output, Tree, finish, until};
+use crate::process::{Output, Server, Tree, finish, until};
 
 /// A session of `openssl s_client` that says QUIT at once.
 fn s_client(tree: &Tree, to: SocketAddr, options: &[&str]) -> Output {
+    finish(openssl(tree, to, options), "QUIT\n")
+}
+
+fn openssl(tree: &Tree, to: SocketAddr, options: &[&str]) -> Command {
     let mut command = tool("openssl");
     command.args(["s_client", "-connect", &to.to_string(), "-crlf"]);
     if to == tree.smtp {
@@ -17,7 +23,7 @@ fn s_client(tree: &Tree, to: SocketAddr, options: &[&str]) -> Output {
     }
     command.args(["-CAfile", &tree.path("ca.pem").display().to_string()]);
     command.args(options);
-    finish(command, "QUIT\n")
+    command
 }
 
 fn install(tree: &Tree, stem: &str, certificate: &TestCertificate) {
@@ -128,5 +134,49 @@ fn t_15_no_early_data_and_no_tls_before_1_2() {
             assert!(said.stdout.contains("Cipher is (NONE)"), "{said:?}");
         }
     }
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn t_15_who_wants_to_renegotiate_is_refused_and_others_go_on() {
+    let tree = Tree::new("");
+    tree.write("ca.pem", &TestCa::new().pem());
+    let server = tree.run();
+    for to in [tree.smtp, tree.smtps] {
+        let mut client = Server::start(openssl(&tree, to, &["-tls1_2"]));
+        client.prints("Verify return code: ");
+        client.hears("NOOP\n");
+        client.prints("250 2.0.0 ");
+        // A line that begins so is a command to s_client.
+        let began = Instant::now();
+        client.hears("R\n");
+        let ended = client.end();
+        assert!(ended.stderr.contains("RENEGOTIATING"), "{ended:?}");
+        assert!(ended.stderr.contains("no renegotiation"), "{ended:?}");
+        assert!(began.elapsed() < Duration::from_secs(10), "{ended:?}");
+        let said = s_client(&tree, to, &["-tls1_2", "-ign_eof"]);
+        assert!(said.stdout.contains("221 2.0.0 "), "{said:?}");
+    }
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn t_15_records_of_16_kib_for_each_octet_are_read_like_others() {
+    let tree = Tree::new("");
+    tree.write("ca.pem", &TestCa::new().pem());
+    let server = tree.run();
+    let padded = ["-tls1_3", "-record_padding", "16384"];
+    let mut client = Server::start(openssl(&tree, tree.smtps, &padded));
+    client.prints("Verify return code: ");
+    for octet in ["N", "O", "O", "P"] {
+        client.hears(octet);
+        // Each is a record of its own once OpenSSL has read it.
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    client.hears("\n");
+    client.prints("250 2.0.0 ");
+    // A capital Q would be a command to s_client.
+    client.hears("quit\n");
+    assert!(client.end().stdout.contains("221 2.0.0 "));
     assert_eq!(server.stop().code, Some(0));
 }

@@ -1,5 +1,5 @@
 //! TLS towards servers that others wrote: OpenSSL in odd configurations, Postfix (RELAY-54,
-//! RELAY-55, T-14).
+//! RELAY-55, T-14, T-15).
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read, Write};

@@ -244,7 +244,9 @@ fn knows_requiretls(world: &World, ca: &TestCa, requiretls: bool) -> Sink {
         requiretls,
         ..SinkOptions::default()
     };
-    world.mx_with("example.org", "198.51.100.25", options)
+    let sink = world.mx_with("example.org", "198.51.100.25", options);
+    world.zone("example.org. SECURE");
+    sink
 }
 
 #[tokio::test(start_paused = true)]
@@ -296,7 +298,105 @@ async fn relay_14_t_12_what_requires_tls_does_not_go_where_it_is_not_promised() 
     let sink = knows_requiretls(&world, &world.ca, true);
     let content = directed(r#"{"routing":{"ssl":false}}"#);
     let reply = required(&world, "anna@example.org", &content).await;
-    assert!(reply.starts_with("550 5.7.30 "), "{reply}");
+    assert!(reply.starts_with("550 5.7.10 "), "{reply}");
+    assert!(sink.attempts().is_empty());
+}
+
+/// RFC 8689 §4.2.1, step 2: what names the host must be proved too, or its certificate says little.
+#[tokio::test(start_paused = true)]
+async fn relay_14_requiretls_wants_the_mx_proved_by_dnssec_or_by_a_policy() {
+    let unsigned = || {
+        let world = world();
+        let options = SinkOptions {
+            tls: Some(world.ca.server(&["mx.example.org"])),
+            requiretls: true,
+            ..SinkOptions::default()
+        };
+        let sink = world.mx_with("example.org", "198.51.100.25", options);
+        (world, sink)
+    };
+    let (world, sink) = unsigned();
+    let reply = required(&world, "anna@example.org", MESSAGE).await;
+    assert!(
+        reply.starts_with("451 9.3.2 ")
+            && reply.ends_with("that mx.example.org is an MX of the domain"),
+        "{reply}"
+    );
+    assert_eq!((sink.attempts().len(), world.hops().len()), (0, 0));
+    assert!(
+        world.relay("anna@example.org").await.starts_with("250 "),
+        "others go there"
+    );
+    for (mode, named, accepted) in [
+        ("enforce", "mx.example.org", true),
+        ("testing", "mx.example.org", true),
+        ("testing", "other.example.org", false),
+    ] {
+        let (world, sink) = unsigned();
+        record(&world, "1");
+        PolicyHost::start(&world, &world.ca, served(&policy(mode, named, 86_400)));
+        let reply = required(&world, "anna@example.org", MESSAGE).await;
+        assert_eq!(
+            reply.starts_with("250 "),
+            accepted,
+            "{mode} {named}: {reply}"
+        );
+        assert_eq!(sink.messages().len(), usize::from(accepted));
+    }
+    // Without an MX the domain is its own host.
+    let (world, sink) = (self::world(), "198.51.100.25:25".parse().unwrap());
+    world.zone("example.net. A 198.51.100.25");
+    let options = SinkOptions {
+        tls: Some(world.ca.server(&["example.net"])),
+        requiretls: true,
+        ..SinkOptions::default()
+    };
+    let sink = world.sink(sink, options);
+    let reply = required(&world, "anna@example.net", MESSAGE).await;
+    assert!(reply.starts_with("250 "), "{reply}");
+    assert_eq!(sink.messages().len(), 1);
+}
+
+/// RFC 8689 §4.2.1, step 4: DANE vouches for the certificate as well as an authority does.
+#[tokio::test(start_paused = true)]
+async fn relay_14_requiretls_is_passed_on_where_dane_proves_the_certificate() {
+    for (records, accepted) in [
+        (format!("{AT} 3 0 0 {{}}"), true),
+        (format!("{AT} {OTHER}"), false),
+    ] {
+        let world = world();
+        let certificate = TestCa::new().certificate(&["whatever.example"]);
+        let options = SinkOptions {
+            tls: Some(certificate.server()),
+            requiretls: true,
+            ..SinkOptions::default()
+        };
+        let sink = world.mx_with("example.org", "198.51.100.25", options);
+        let records = records.replace("{}", &hex(&certificate.chain_pem, 0));
+        world.zone(&format!("example.org. SECURE\n{records}"));
+        let reply = required(&world, "anna@example.org", MESSAGE).await;
+        assert_eq!(reply.starts_with("250 "), accepted, "{reply}");
+        assert_eq!(sink.messages().len(), usize::from(accepted));
+        assert!(!accepted || tls(&world).ends_with(" verified by dane"));
+    }
+}
+
+/// RFC 8689 §4.2.1: the name in the certificate is that of the MX.
+#[tokio::test(start_paused = true)]
+async fn relay_14_requiretls_wants_the_certificate_of_the_mx_by_name() {
+    let world = world();
+    let options = SinkOptions {
+        tls: Some(world.ca.server(&["other.example.org"])),
+        requiretls: true,
+        ..SinkOptions::default()
+    };
+    let sink = world.mx_with("example.org", "198.51.100.25", options);
+    world.zone("example.org. SECURE");
+    let reply = required(&world, "anna@example.org", MESSAGE).await;
+    assert!(
+        reply.starts_with("451 9.3.2 ") && reply.contains("not valid for name"),
+        "{reply}"
+    );
     assert!(sink.attempts().is_empty());
 }
 
@@ -327,6 +427,7 @@ async fn relay_14_ret_37_a_notification_of_such_a_message_requires_tls_as_well()
         ..SinkOptions::default()
     };
     let home = world.mx_with("example.com", "198.51.100.27", options);
+    world.zone("example.net. SECURE\nexample.com. SECURE");
     let to = ["anna@example.org", "bert@example.net"];
     let reply = required_by(&world, &to, MESSAGE).await;
     assert!(reply.starts_with("250"), "{reply}");
@@ -336,6 +437,69 @@ async fn relay_14_ret_37_a_notification_of_such_a_message_requires_tls_as_well()
         "{:?}",
         told.envelope
     );
+}
+
+// -- TLS-Required: No ----------------------------------------------------------------------------
+
+const NOT_REQUIRED: &str = "TLS-Required: No\r\n";
+
+#[tokio::test(start_paused = true)]
+async fn t_12_tls_required_no_reaches_a_domain_whose_policy_is_broken() {
+    // Of DANE: other records, none to be had, no STARTTLS.
+    let content = format!("{NOT_REQUIRED}{MESSAGE}");
+    for (records, stripped) in [
+        (format!("{AT} {OTHER}"), false),
+        (format!("{AT} {OTHER}"), true),
+        ("_25._tcp.mx.example.org. SERVFAIL TLSA".into(), false),
+    ] {
+        let (world, sink) = dane(&records);
+        if stripped {
+            sink.rule(Rule::at(Stage::Ehlo).reply("250 mx.example.org"));
+        }
+        let reply = world.relay("anna@example.org").await;
+        assert!(reply.starts_with("451 9.3.2 "), "{records}: {reply}");
+        let reply = world.send(&["anna@example.org"], &content).await;
+        assert!(reply.starts_with("250 "), "{records}: {reply}");
+        let message = sink.messages().remove(0);
+        assert_eq!(message.tls, !stripped, "TLS where it is offered");
+        // Whoever comes next shall know it too.
+        assert!(message.content.starts_with(NOT_REQUIRED.as_bytes()));
+    }
+    // Of MTA-STS: another host, a certificate that nobody knows.
+    let world = world();
+    let sink = mx(&world, false);
+    record(&world, "1");
+    let other = policy("enforce", "mx.example.net", 86_400);
+    PolicyHost::start(&world, &world.ca, served(&other));
+    let reply = world.relay("anna@example.org").await;
+    assert!(reply.starts_with("451 9.3.2 "), "{reply}");
+    let reply = world.send(&["anna@example.org"], &content).await;
+    assert!(reply.starts_with("250 "), "{reply}");
+    assert!(tls(&world).ends_with(" unverified"));
+    assert_eq!(sink.messages().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t_12_tls_required_no_takes_back_neither_requiretls_nor_our_own_settings() {
+    let content = format!("{NOT_REQUIRED}{MESSAGE}");
+    let world = world();
+    let sink = knows_requiretls(&world, &TestCa::new(), true);
+    let reply = required(&world, "anna@example.org", &content).await;
+    assert!(reply.starts_with("451 9.3.2 "), "{reply}");
+    let main = format!("{MAIN}ssl = required\n");
+    world.reload(&main);
+    let reply = world.send(&["anna@example.org"], &content).await;
+    assert!(
+        reply.starts_with("451 9.3.2 ") && reply.ends_with("(RELAY-55)"),
+        "{reply}"
+    );
+    assert!(sink.attempts().is_empty());
+    // Twice said is not said.
+    let (world, sink) = dane(&format!("{AT} {OTHER}"));
+    let twice = format!("{NOT_REQUIRED}{content}");
+    let reply = world.send(&["anna@example.org"], &twice).await;
+    assert!(reply.starts_with("451 9.3.2 "), "{reply}");
+    assert!(sink.attempts().is_empty());
 }
 
 // -- broken TLS, sessions ------------------------------------------------------------------------

@@ -28,7 +28,7 @@ const ADDRESSES: usize = 3;
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 
 /// What failed, and why in words.
-type Trouble = (Failure, String);
+pub type Trouble = (Failure, String);
 
 /// The text of the policy of a domain.
 ///
@@ -38,12 +38,25 @@ pub async fn fetch(domain: &str, means: &Means, dial: &dyn Dial) -> Result<Strin
     let host = format!("mta-sts.{domain}");
     let found = means.resolver.addresses(&host).await;
     let found = found.map_err(|e| failed(format!("{host}: {e}")))?;
-    let mut last = failed(format!("{host} has no address that may be contacted"));
     let own = means.settings.own();
     let usable = found.addresses.into_iter().filter(|a| own.allows(*a));
-    for address in usable.take(ADDRESSES) {
-        match connect(&host, address, means, dial).await {
-            Ok(stream) => return request(&host, stream).await,
+    fetch_from(&host, usable.collect(), means, dial).await
+}
+
+/// The text of the policy that a host has, by the first of its addresses that can be used.
+///
+/// # Errors
+/// There is none that counts.
+pub async fn fetch_from(
+    host: &str,
+    addresses: Vec<IpAddr>,
+    means: &Means,
+    dial: &dyn Dial,
+) -> Result<String, Trouble> {
+    let mut last = failed(format!("{host} has no address that may be contacted"));
+    for address in addresses.into_iter().take(ADDRESSES) {
+        match connect(host, address, means, dial).await {
+            Ok(stream) => return request(host, stream).await,
             Err(trouble) => last = trouble,
         }
     }

@@ -57,7 +57,7 @@ pub fn mail(transaction: &Transaction, offers: &Capabilities, out: &mut Vec<u8>)
     if offers.smtputf8 && needs_smtputf8(transaction) {
         out.extend_from_slice(b" SMTPUTF8");
     }
-    if transaction.requiretls {
+    if transaction.requiretls && offers.requiretls {
         out.extend_from_slice(b" REQUIRETLS");
     }
     if offers.dsn {

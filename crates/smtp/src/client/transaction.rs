@@ -210,7 +210,10 @@ impl ClientSession {
         } else if commands::needs_smtputf8(transaction) && !self.capabilities.smtputf8 {
             let text = "5.6.7 the message needs SMTPUTF8, which the remote does not offer";
             Some((LocalRefusal::SmtpUtf8NotOffered, Reply::new(550, text)))
-        } else if transaction.requiretls && !(self.tls && self.capabilities.requiretls) {
+        // What came back from a remote is not lost for want of the extension (RFC 8689 §5).
+        } else if transaction.requiretls
+            && !(self.tls && (self.capabilities.requiretls || sender.is_empty()))
+        {
             let text = "5.7.30 REQUIRETLS support required";
             Some((LocalRefusal::RequireTlsNotOffered, Reply::new(550, text)))
         } else if transaction.chunking == Chunking::Bdat && !self.capabilities.chunking {

@@ -440,3 +440,36 @@ fn relay_14_t_12_requiretls_goes_on_under_tls_or_the_message_does_not() {
         assert_eq!(play.sent(), "", "nothing was said of the message");
     }
 }
+
+#[test]
+fn relay_14_a_notification_does_without_the_extension_but_not_without_tls() {
+    for (tls_active, offer, sent) in [
+        (
+            true,
+            "250-mx\r\n250 REQUIRETLS\r\n",
+            Some("MAIL FROM:<> REQUIRETLS\r\n"),
+        ),
+        (true, "250 mx\r\n", Some("MAIL FROM:<>\r\n")),
+        (false, "250-mx\r\n250 REQUIRETLS\r\n", None),
+    ] {
+        let mut play = Play::new(ClientConfig {
+            tls_active,
+            ..config()
+        });
+        play.greeted();
+        play.hears(offer);
+        assert_eq!(play.poll(), ClientEvent::Ready);
+        play.session.start(Transaction {
+            sender: ReversePath::Null,
+            requiretls: true,
+            ..transaction(ONE)
+        });
+        let Some(sent) = sent else {
+            let local = play.finished().local;
+            assert_eq!(local, Some(LocalRefusal::RequireTlsNotOffered));
+            continue;
+        };
+        assert_eq!(play.poll(), ClientEvent::NeedInput);
+        assert_eq!(play.sent(), sent);
+    }
+}
