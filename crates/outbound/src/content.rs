@@ -1,8 +1,7 @@
 //! Sending the content: prefix, the octets kept, the final dot; never whole in memory when spilled.
 
-use std::ops::Range;
-
 use galerne_core::content::Spill;
+pub use galerne_core::content::kept;
 
 use crate::attempt::Order;
 use crate::connection::{Connection, WhenHeard};
@@ -85,35 +84,4 @@ async fn read_chunk(spill: std::sync::Arc<dyn Spill>, offset: u64) -> std::io::R
     })
     .await
     .map_err(std::io::Error::other)?
-}
-
-/// What is left of `0..length` without the cuts.
-pub fn kept(length: usize, cuts: &[Range<usize>]) -> impl Iterator<Item = Range<usize>> {
-    let starts = std::iter::once(0).chain(cuts.iter().map(|cut| cut.end));
-    let ends = cuts
-        .iter()
-        .map(|cut| cut.start)
-        .chain(std::iter::once(length));
-    starts
-        .zip(ends)
-        .map(|(start, end)| start..end)
-        .filter(|range| range.start < range.end)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn relay_27_what_is_left_is_all_but_the_cut() {
-        let all = |length, cuts: &[(usize, usize)]| {
-            let cuts: Vec<_> = cuts.iter().map(|&(start, end)| start..end).collect();
-            let left = kept(length, &cuts).map(|range| (range.start, range.end));
-            left.collect::<Vec<_>>()
-        };
-        assert_eq!(all(10, &[]), [(0, 10)]);
-        assert_eq!(all(10, &[(0, 3)]), [(3, 10)]);
-        assert_eq!(all(10, &[(3, 5)]), [(0, 3), (5, 10)]);
-        assert_eq!(all(10, &[(3, 5), (8, 10)]), [(0, 3), (5, 8)]);
-    }
 }
