@@ -2,13 +2,12 @@
 //! delivery driver once all plans are made.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use galerne_smtp::ReversePath;
 
 use crate::model::{NextHop, OutboundSender, Plan};
-use crate::settings::Ssl;
+use crate::settings::{Outbounds, Ssl};
 use crate::signing::Signing;
 
 /// Most recipients of one outbound transaction.
@@ -35,7 +34,7 @@ struct Key<'a> {
 struct PlanKey<'a> {
     relay: Option<&'a str>,
     group: &'a str,
-    outbounds: Vec<IpAddr>,
+    outbounds: &'a Outbounds,
     ordered: bool,
     ehlo: Option<&'a str>,
     sender: &'a ReversePath,
@@ -48,6 +47,9 @@ struct PlanKey<'a> {
 /// Indices of `planned` in bundles of at most `MOST`, in the order of their first members.
 pub fn bundles(planned: &[Planned<'_>]) -> Vec<Vec<usize>> {
     let mut bundles: Vec<Vec<usize>> = Vec::new();
+    if planned.len() == 1 {
+        return vec![vec![0]];
+    }
     let mut open: HashMap<Key<'_>, usize> = HashMap::new();
     for (index, one) in planned.iter().enumerate() {
         let Some(key) = key(one) else {
@@ -83,7 +85,7 @@ fn plan_key(plan: &Plan) -> Option<PlanKey<'_>> {
             NextHop::Host(host) => Some(&host.name),
         },
         group: &plan.group.name,
-        outbounds: plan.outbounds.iter().map(|o| o.address).collect(),
+        outbounds: &plan.outbounds,
         ordered: plan.ordered,
         ehlo: plan.ehlo.as_deref(),
         sender,

@@ -9,7 +9,7 @@ pub use galerne_smtp::client::RemoteAnswer;
 use galerne_smtp::{EnhancedCode, Reply};
 
 use crate::model::{Class, Outcome, Qualification, Remote, Stage};
-use crate::settings::OutboundIp;
+use crate::settings::{OutboundIp, Outbounds};
 
 /// The hops of one bundle of recipients that share next hop, group and outbounds.
 ///
@@ -17,7 +17,9 @@ use crate::settings::OutboundIp;
 /// `maxhop` of them (RELAY-41).
 pub struct Chase {
     remotes: Vec<RemoteState>,
-    outbounds: Vec<OutboundState>,
+    outbounds: Outbounds,
+    /// Outbounds that were blocked, by place.
+    blocked: Vec<usize>,
     /// Pairs (outbound, remote) tried, the last one last.
     tried: Vec<(usize, usize)>,
     maxhop: u32,
@@ -36,9 +38,119 @@ struct RemoteState {
     failed: bool,
 }
 
-struct OutboundState {
-    outbound: Arc<OutboundIp>,
-    blocked: bool,
+/// Which of several outbounds is taken; they are named by their places.
+pub trait Pick {
+    /// The one to take among those that `may` be taken.
+    fn best(&mut self, outbounds: &Outbounds, may: &dyn Fn(usize) -> bool) -> Option<usize>;
+
+    /// The same among those from which somebody may go now.
+    fn best_free(&mut self, outbounds: &Outbounds, may: &dyn Fn(usize) -> bool) -> Option<usize>;
+
+    /// Whether somebody may go from there now.
+    fn is_free(&mut self, outbounds: &Outbounds, place: usize) -> bool;
+}
+
+/// In the given order; nothing is known of who may go.
+struct Given;
+
+impl Pick for Given {
+    fn best(&mut self, outbounds: &Outbounds, may: &dyn Fn(usize) -> bool) -> Option<usize> {
+        (0..outbounds.len()).find(|place| may(*place))
+    }
+
+    fn best_free(&mut self, outbounds: &Outbounds, may: &dyn Fn(usize) -> bool) -> Option<usize> {
+        self.best(outbounds, may)
+    }
+
+    fn is_free(&mut self, _: &Outbounds, _: usize) -> bool {
+        true
+    }
+}
+
+/// In rotation: from this place on.
+pub struct Rotation(pub usize);
+
+impl Pick for Rotation {
+    fn best(&mut self, outbounds: &Outbounds, may: &dyn Fn(usize) -> bool) -> Option<usize> {
+        let count = outbounds.len();
+        (0..count)
+            .map(|step| (self.0 % count.max(1) + step) % count)
+            .find(|place| may(*place))
+    }
+
+    fn best_free(&mut self, outbounds: &Outbounds, may: &dyn Fn(usize) -> bool) -> Option<usize> {
+        self.best(outbounds, may)
+    }
+
+    fn is_free(&mut self, _: &Outbounds, _: usize) -> bool {
+        true
+    }
+}
+
+/// From one outbound alone.
+struct Only(usize);
+
+impl Pick for Only {
+    fn best(&mut self, _: &Outbounds, may: &dyn Fn(usize) -> bool) -> Option<usize> {
+        Some(self.0).filter(|place| may(*place))
+    }
+
+    fn best_free(&mut self, outbounds: &Outbounds, may: &dyn Fn(usize) -> bool) -> Option<usize> {
+        self.best(outbounds, may)
+    }
+
+    fn is_free(&mut self, _: &Outbounds, _: usize) -> bool {
+        true
+    }
+}
+
+/// Outbounds that a hop could be made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alternatives {
+    /// The one chosen.
+    pub chosen: usize,
+    ipv4: bool,
+    ipv6: bool,
+    /// Those that have no pair left, by place.
+    without: Vec<usize>,
+}
+
+impl Alternatives {
+    /// Any of them, `chosen` first.
+    pub fn any(chosen: usize) -> Self {
+        Alternatives {
+            chosen,
+            ipv4: true,
+            ipv6: true,
+            without: Vec::new(),
+        }
+    }
+
+    /// The chosen one and no other.
+    pub fn only(chosen: usize) -> Self {
+        Alternatives {
+            ipv4: false,
+            ipv6: false,
+            ..Alternatives::any(chosen)
+        }
+    }
+
+    /// Whether this one is among them.
+    pub fn may(&self, place: usize, outbound: &OutboundIp) -> bool {
+        let family = match outbound.address {
+            IpAddr::V4(_) => self.ipv4,
+            IpAddr::V6(_) => self.ipv6,
+        };
+        place == self.chosen || (family && !self.without.contains(&place))
+    }
+
+    /// Whether they are the same outbounds, whichever was chosen.
+    pub fn same(&self, other: &Alternatives) -> bool {
+        let is_one = |of: &Alternatives| !of.ipv4 && !of.ipv6;
+        (self.ipv4, self.ipv6) == (other.ipv4, other.ipv6)
+            && self.without == other.without
+            && (!is_one(self) || self.chosen == other.chosen)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,8 +175,8 @@ pub enum Next {
 }
 
 impl Chase {
-    /// `remotes` in order of preference, `outbounds` in the order to use (already rotated).
-    pub fn new(remotes: Vec<Remote>, outbounds: Vec<Arc<OutboundIp>>, maxhop: u32) -> Self {
+    /// `remotes` in order of preference.
+    pub fn new(remotes: Vec<Remote>, outbounds: Outbounds, maxhop: u32) -> Self {
         Chase {
             remotes: remotes
                 .into_iter()
@@ -73,13 +185,8 @@ impl Chase {
                     failed: false,
                 })
                 .collect(),
-            outbounds: outbounds
-                .into_iter()
-                .map(|outbound| OutboundState {
-                    outbound,
-                    blocked: false,
-                })
-                .collect(),
+            outbounds,
+            blocked: Vec::new(),
             tried: Vec::new(),
             maxhop,
             last: End::Open,
@@ -89,16 +196,18 @@ impl Chase {
         }
     }
 
-    /// The next hop. Remotes that `recently_timed_out` come when no other pair is left (ROUTE-35).
+    /// The next hop, with the outbounds in their given order. Remotes that `recently_timed_out`
+    /// come when no other pair is left (ROUTE-35).
     pub fn next(&mut self, recently_timed_out: &dyn Fn(SocketAddr) -> bool) -> Next {
-        self.next_free(recently_timed_out, &|_| false)
+        self.next_free(recently_timed_out, &mut Given)
     }
 
-    /// As `next`; outbounds that are `busy` come when no other has a pair left (RELAY-57).
+    /// As `next`; `pick` takes the outbound, and those that are not free come when no other has a
+    /// pair left (RELAY-57).
     pub fn next_free(
         &mut self,
         recently_timed_out: &dyn Fn(SocketAddr) -> bool,
-        busy: &dyn Fn(IpAddr) -> bool,
+        pick: &mut dyn Pick,
     ) -> Next {
         if std::mem::take(&mut self.repeat) {
             self.repeated = true;
@@ -106,7 +215,7 @@ impl Chase {
             if self.hops() >= self.maxhop {
                 return Next::Exhausted;
             }
-            let Some(pair) = self.best_pair(recently_timed_out, busy) else {
+            let Some(pair) = self.best_pair(recently_timed_out, pick) else {
                 return Next::Exhausted;
             };
             self.take(pair);
@@ -114,7 +223,7 @@ impl Chase {
         }
         match self.last_pair() {
             Some((o, r)) => Next::Try {
-                outbound: o.outbound.clone(),
+                outbound: o.clone(),
                 remote: r.remote.clone(),
                 hop: self.tried.len() as u32,
             },
@@ -127,20 +236,23 @@ impl Chase {
         self.before = std::mem::replace(&mut self.last, End::Open);
     }
 
-    /// The outbounds that the last hop could have been made from, that of the hop first.
-    pub fn alternatives(&self) -> Vec<IpAddr> {
+    /// The outbounds that the last hop could have been made from.
+    pub fn alternatives(&self) -> Alternatives {
         let Some(&(chosen, _)) = self.tried.last() else {
-            return Vec::new();
+            return Alternatives::any(usize::MAX);
         };
-        let has_pair = |o: usize| {
-            let remotes = 0..self.remotes.len();
-            o == chosen || remotes.into_iter().any(|r| self.is_pair(o, r))
+        let has_pair = |o: usize| (0..self.remotes.len()).any(|r| self.is_pair(o, r));
+        let tried = self.tried.iter().map(|(o, _)| *o);
+        let has = |v4: bool| {
+            let mut remotes = self.remotes.iter();
+            remotes.any(|r| r.remote.address.is_ipv4() == v4)
         };
-        let others = (0..self.outbounds.len()).filter(|&o| o != chosen && has_pair(o));
-        let all = std::iter::once(chosen).chain(others);
-        all.filter_map(|o| self.outbounds.get(o))
-            .map(|state| state.outbound.address)
-            .collect()
+        Alternatives {
+            chosen,
+            ipv4: has(true),
+            ipv6: has(false),
+            without: tried.filter(|&o| o != chosen && !has_pair(o)).collect(),
+        }
     }
 
     /// The last hop is made from this outbound instead, which became free first; it is no further
@@ -150,29 +262,25 @@ impl Chase {
         outbound: IpAddr,
         recently_timed_out: &dyn Fn(SocketAddr) -> bool,
     ) -> Option<(Arc<OutboundIp>, Remote)> {
+        let place = self.outbounds.place(outbound)?;
         let replaced = self.tried.pop()?;
         self.last = self.before;
-        let others = |address: IpAddr| address != outbound;
-        let pair = self.best_pair(recently_timed_out, &others);
-        let found = pair.filter(|(o, _)| {
-            let state = self.outbounds.get(*o);
-            state.is_some_and(|state| state.outbound.address == outbound)
-        });
+        let found = self.best_pair(recently_timed_out, &mut Only(place));
+        let found = found.filter(|(o, _)| *o == place);
         self.take(found.unwrap_or(replaced));
         found?;
-        let (o, r) = self.last_pair()?;
-        Some((o.outbound.clone(), r.remote.clone()))
+        self.current()
     }
 
     /// The pair of the last hop.
     pub fn current(&self) -> Option<(Arc<OutboundIp>, Remote)> {
         let (o, r) = self.last_pair()?;
-        Some((o.outbound.clone(), r.remote.clone()))
+        Some((o.clone(), r.remote.clone()))
     }
 
     /// Whether the pair may be tried: of one address family, and not tried yet.
     fn is_pair(&self, o: usize, r: usize) -> bool {
-        let outbound = self.outbounds.get(o).map(|o| o.outbound.address.is_ipv4());
+        let outbound = self.outbounds.get(o).map(|o| o.address.is_ipv4());
         let remote = self.remotes.get(r).map(|r| r.remote.address.is_ipv4());
         outbound == remote && !self.tried.contains(&(o, r))
     }
@@ -189,9 +297,10 @@ impl Chase {
     /// The last hop ended in a block: another outbound to the same remote comes first.
     pub fn blocked(&mut self) {
         self.last = End::Blocked;
-        let last = self.tried.last().copied();
-        if let Some(state) = last.and_then(|(o, _)| self.outbounds.get_mut(o)) {
-            state.blocked = true;
+        if let Some(&(o, _)) = self.tried.last()
+            && !self.blocked.contains(&o)
+        {
+            self.blocked.push(o);
         }
     }
 
@@ -208,7 +317,7 @@ impl Chase {
         self.tried.len() as u32
     }
 
-    fn last_pair(&self) -> Option<(&OutboundState, &RemoteState)> {
+    fn last_pair(&self) -> Option<(&Arc<OutboundIp>, &RemoteState)> {
         let (o, r) = *self.tried.last()?;
         Some((self.outbounds.get(o)?, self.remotes.get(r)?))
     }
@@ -217,47 +326,82 @@ impl Chase {
     fn best_pair(
         &self,
         recently_timed_out: &dyn Fn(SocketAddr) -> bool,
-        busy: &dyn Fn(IpAddr) -> bool,
+        pick: &mut dyn Pick,
+    ) -> Option<(usize, usize)> {
+        let timed_out = |r: &RemoteState| recently_timed_out(r.remote.address);
+        let timed_out: Vec<bool> = self.remotes.iter().map(timed_out).collect();
+        self.best_of(&timed_out, Need::Free, pick)
+            .or_else(|| self.best_of(&timed_out, Need::Any, pick))
+    }
+
+    fn best_of(
+        &self,
+        timed_out: &[bool],
+        need: Need,
+        pick: &mut dyn Pick,
     ) -> Option<(usize, usize)> {
         let current = self.tried.last().copied();
         let mut best: Option<(Rank, (usize, usize))> = None;
-        for (r, remote) in self.remotes.iter().enumerate() {
-            let timed_out = recently_timed_out(remote.remote.address);
-            for (o, outbound) in self.outbounds.iter().enumerate() {
-                if !self.is_pair(o, r) {
-                    continue;
+        for (r, (remote, timed_out)) in self.remotes.iter().zip(timed_out).enumerate() {
+            for blocked in [false, true] {
+                if blocked && self.blocked.is_empty() {
+                    break;
                 }
                 let rank = Rank {
-                    busy: busy(outbound.outbound.address),
                     // A remote that has just blocked us is alive: ask it again from elsewhere.
                     elsewhere: self.last == End::Blocked && current.is_none_or(|(_, cr)| cr != r),
-                    timed_out,
+                    timed_out: *timed_out,
                     failed: remote.failed,
-                    blocked: outbound.blocked,
+                    blocked,
                     preference: r,
-                    change: current.is_some_and(|(co, _)| co != o),
-                    order: o,
                 };
-                if best.as_ref().is_none_or(|(b, _)| rank < *b) {
+                if best.as_ref().is_some_and(|(better, _)| *better <= rank) {
+                    break;
+                }
+                let here = current.map(|(o, _)| o);
+                if let Some(o) = self.best_outbound((r, blocked), here, need, pick) {
                     best = Some((rank, (o, r)));
+                    break;
                 }
             }
         }
         best.map(|(_, pair)| pair)
     }
+
+    /// The outbound to take to a remote among those that are (not) blocked: where the last hop was
+    /// made from goes on.
+    fn best_outbound(
+        &self,
+        (r, blocked): (usize, bool),
+        here: Option<usize>,
+        need: Need,
+        pick: &mut dyn Pick,
+    ) -> Option<usize> {
+        let may = |o: usize| self.is_pair(o, r) && self.blocked.contains(&o) == blocked;
+        let here = here.filter(|&o| may(o));
+        match need {
+            Need::Any => here.or_else(|| pick.best(&self.outbounds, &may)),
+            Need::Free => here
+                .filter(|&o| pick.is_free(&self.outbounds, o))
+                .or_else(|| pick.best_free(&self.outbounds, &may)),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    Free,
+    Any,
 }
 
 /// What makes one pair better than another; fields in order of weight, smaller is better.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
-    busy: bool,
     elsewhere: bool,
     timed_out: bool,
     failed: bool,
     blocked: bool,
     preference: usize,
-    change: bool,
-    order: usize,
 }
 
 /// What the end of an attempt means for one recipient.

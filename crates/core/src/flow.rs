@@ -5,10 +5,12 @@
 //! of a message: [`desk::Desk::ask`] says whether it may go now; the caller then reports when MAIL
 //! was sent, how it ended, and when the session closed.
 
+pub mod choice;
 pub mod configured;
 pub mod desk;
 pub mod forecast;
 pub mod history;
+mod ips;
 pub mod params;
 mod slots;
 pub mod state;

@@ -13,10 +13,29 @@ use crate::settings::Group;
 #[derive(Clone, Debug)]
 pub struct Detected {
     pub group: Arc<Group>,
-    /// The rule, for logs and `explain`.
-    pub by: String,
+    why: Why,
     /// The MX decided and the domain is not in the group's alias file yet: record it (FLOW-53).
     pub learned_alias: bool,
+}
+
+/// Why a domain belongs to its group. It becomes text only where somebody reads it.
+#[derive(Clone, Debug)]
+enum Why {
+    Alias(&'static str),
+    Mx { host: String, pattern: Arc<str> },
+    CatchAll(&'static str),
+}
+
+impl Detected {
+    /// The rule, for logs and `explain`, for the domain that was asked for.
+    pub fn rule(&self, domain: &str) -> String {
+        let file = &self.group.file;
+        match &self.why {
+            Why::Alias(why) => format!("alias {} of {file}: {why}", fold(domain)),
+            Why::Mx { host, pattern } => format!("MX {host} matches {pattern} of {file}"),
+            Why::CatchAll(why) => format!("catch-all {file}: {why}"),
+        }
+    }
 }
 
 /// All groups of one settings snapshot, prepared for look-ups. Built once, shared.
@@ -45,6 +64,7 @@ struct Alias {
 
 #[derive(Clone, Debug)]
 struct MxPattern {
+    text: Arc<str>,
     glob: Glob,
     group: Arc<Group>,
 }
@@ -90,20 +110,19 @@ impl GroupIndex {
         let domain = fold(domain);
         let alias = self.aliases.get(&domain);
         if let Some(group) = alias.and_then(|a| a.cached.as_ref()) {
-            return by_alias(group, &domain, "cache = 1");
+            return by_alias(group, "cache = 1");
         }
         for host in mx_hosts.unwrap_or_default() {
-            if let Some(found) = self.best_pattern(&fold(host)) {
+            let host = fold(host);
+            if let Some(found) = self.best_pattern(&host) {
                 let known =
                     alias.is_some_and(|a| a.all.iter().any(|g| Arc::ptr_eq(g, &found.group)));
                 return Detected {
                     group: Arc::clone(&found.group),
-                    by: format!(
-                        "MX {} matches {} of {}",
-                        fold(host),
-                        found.glob.as_str(),
-                        found.group.file
-                    ),
+                    why: Why::Mx {
+                        host,
+                        pattern: found.text.clone(),
+                    },
                     learned_alias: !known,
                 };
             }
@@ -114,10 +133,10 @@ impl GroupIndex {
             "its MX is not known"
         };
         match alias {
-            Some(alias) => by_alias(&alias.first, &domain, why),
+            Some(alias) => by_alias(&alias.first, why),
             None => Detected {
                 group: Arc::clone(&self.catch_all),
-                by: format!("catch-all {}: {why}", self.catch_all.file),
+                why: Why::CatchAll(why),
                 learned_alias: false,
             },
         }
@@ -170,6 +189,7 @@ impl GroupIndex {
             self.tail_lengths.insert(glob.tail().len());
             let place = self.patterns.entry(glob.tail().to_owned()).or_default();
             place.push(MxPattern {
+                text: glob.as_str().into(),
                 glob,
                 group: Arc::clone(group),
             });
@@ -213,10 +233,10 @@ pub fn relay_group(groups: &[Arc<Group>], domain: &str) -> Option<Arc<Group>> {
         .cloned()
 }
 
-fn by_alias(group: &Arc<Group>, domain: &str, why: &str) -> Detected {
+fn by_alias(group: &Arc<Group>, why: &'static str) -> Detected {
     Detected {
         group: Arc::clone(group),
-        by: format!("alias {domain} of {}: {why}", group.file),
+        why: Why::Alias(why),
         learned_alias: false,
     }
 }

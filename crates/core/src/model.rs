@@ -11,7 +11,7 @@ pub use galerne_smtp::{Mailbox, Reply, ReversePath};
 use crate::content::{Content, Patch};
 use crate::directive::Directive;
 use crate::refusal::Refusal;
-use crate::settings::{Account, Group, OutboundIp, RelayHost, Ssl};
+use crate::settings::{Account, Group, OutboundIp, Outbounds, RelayHost, Ssl};
 use crate::signing::Signing;
 use crate::snapshot::Snapshot;
 use crate::tls_policy::Wish;
@@ -187,8 +187,26 @@ pub struct Qualification {
 #[derive(Clone, Debug)]
 pub struct Route {
     pub next_hop: NextHop,
-    /// For logs and `explain`, e.g. `MX of example.org` or `users/shop.ini:12 [routing] route`.
-    pub rule: String,
+    /// For logs and `explain`.
+    pub rule: RouteRule,
+}
+
+/// What chose a route. It becomes text only where somebody reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteRule {
+    /// A row of the route table.
+    Row { id: u64, tier: u8 },
+    /// `MX of example.org`, `users/shop.ini:12 [routing] route` …
+    Words(Arc<str>),
+}
+
+impl std::fmt::Display for RouteRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            RouteRule::Row { id, tier } => write!(f, "route {id}, tier {tier}"),
+            RouteRule::Words(words) => f.write_str(words),
+        }
+    }
 }
 
 /// The next stop.
@@ -225,20 +243,35 @@ pub struct Plan {
     /// The group whose patterns qualify replies; for a relay host that of its own file (ROUTE-4).
     pub group: Arc<Group>,
     /// Local addresses that may be used, in the order of preference.
-    pub outbounds: Vec<Arc<OutboundIp>>,
+    pub outbounds: Outbounds,
     /// `outbounds` is to be used in its given order (directive), else in rotation.
     pub ordered: bool,
+    pub ssl: Ssl,
+    /// What does not depend on the route, shared by the plans of a recipient.
+    pub terms: Arc<Terms>,
+    /// (key, value, rule) of each decision above, for `explain`.
+    pub reasons: Vec<(String, String, String)>,
+}
+
+/// What the plans of a recipient have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
     /// A fixed EHLO name; `None`: the name of the chosen outbound (`@rdns`).
     pub ehlo: Option<String>,
     /// The envelope sender to use outbound.
     pub sender: OutboundSender,
-    pub ssl: Ssl,
     /// Who signs.
     pub signing: Signing,
     pub timeout: Duration,
     pub maxhop: u32,
-    /// (key, value, rule) of each decision above, for `explain`.
-    pub reasons: Vec<(String, String, String)>,
+}
+
+impl std::ops::Deref for Plan {
+    type Target = Terms;
+
+    fn deref(&self) -> &Terms {
+        &self.terms
+    }
 }
 
 /// The envelope sender used outbound.

@@ -4,6 +4,7 @@
 
 mod sources;
 
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +12,13 @@ use std::time::Duration;
 use galerne_smtp::{Mailbox, ReversePath};
 
 use crate::directive::{Directive, OutboundName};
-use crate::model::{NextHop, OutboundSender, Plan, Route};
+use crate::model::{NextHop, OutboundSender, Plan, Route, RouteRule, Terms};
 use crate::refusal::{Code, Refusal};
 use crate::relay_service::{self, Fate};
 use crate::routes::{Chosen, Draw, Target, Wanted};
 use crate::settings::{
-    Account, EhloName, EnvelopeFrom, Group, HostKind, OutboundIp, RelayHost, RelayService,
-    Settings, Sign, Ssl,
+    Account, EhloName, EnvelopeFrom, Group, HostKind, OutboundIp, Outbounds, RelayHost,
+    RelayService, Settings, Sign, Ssl,
 };
 use crate::signing::{self, Signing, Wish};
 use sources::{Origin, Rule, Sources};
@@ -132,9 +133,13 @@ fn service<'a>(asked: &Asked<'a>, sources: &Sources<'a>) -> Option<&'a RelayServ
 fn mx(domain: &str) -> Route {
     Route {
         next_hop: NextHop::Mx,
-        rule: format!("MX of {domain}"),
+        rule: words(&format_args!("MX of {domain}")),
     }
 }
+fn words(rule: &dyn Display) -> RouteRule {
+    RouteRule::Words(rule.to_string().into())
+}
+
 
 /// The relay hosts that a directive names.
 fn hosts_of(directive: &Directive) -> impl Iterator<Item = &String> {
@@ -193,8 +198,16 @@ impl<'a> Planner<'a> {
     }
 
     fn plans(&self, recipient_domain: &str) -> Result<Vec<Plan>, Refusal> {
-        let routes = self.routes(recipient_domain)?.into_iter();
-        routes.map(|route| self.plan(route)).collect()
+        let routes = self.routes(recipient_domain)?;
+        let mut shared = Shared {
+            eligible: self.eligible(),
+            terms: None,
+        };
+        let mut plans = Vec::with_capacity(routes.len());
+        for route in routes {
+            plans.push(self.plan(route, &mut shared)?);
+        }
+        Ok(plans)
     }
 
     /// Where to (ROUTE-1). Every entry that the directive names is judged, also one that the user
@@ -204,7 +217,8 @@ impl<'a> Planner<'a> {
             self.judge_entry(name)?;
         }
         if let Some(service) = service(self.asked, &self.sources) {
-            let rule = format!("{} [relay@{}] target", service.host.file, service.domain);
+            let (file, domain) = (&service.host.file, &service.domain);
+            let rule = words(&format_args!("{file} [relay@{domain}] target"));
             let next_hop = NextHop::Host(service.host.clone());
             return Ok(vec![Route { next_hop, rule }]);
         }
@@ -242,7 +256,10 @@ impl<'a> Planner<'a> {
         };
         let Chosen { tier, targets } = self.asked.routes?.choose(&wanted)?;
         let route = |target: Target| Route {
-            rule: format!("route {}, tier {tier}", target.id),
+            rule: RouteRule::Row {
+                id: target.id,
+                tier,
+            },
             next_hop: NextHop::Host(target.host),
         };
         Some(targets.into_iter().map(route).collect())
@@ -252,7 +269,7 @@ impl<'a> Planner<'a> {
     fn judge_entry(&self, name: &OutboundName) -> Result<(), Refusal> {
         let (allowed, shown, key) = match name {
             OutboundName::Ip(ip) => {
-                let known = self.settings.outbounds.iter().any(|o| o.address == *ip);
+                let known = self.settings.outbounds.place(*ip).is_some();
                 (known && self.may_use(*ip), ip.to_string(), "authorizedip")
             }
             OutboundName::Host(host) => {
@@ -301,7 +318,7 @@ impl<'a> Planner<'a> {
         match find_host(self.settings, name) {
             Some(host) if !named_by_user_file || self.may_route(name) => Ok(Route {
                 next_hop: NextHop::Host(host.clone()),
-                rule: rule.to_string(),
+                rule: words(&rule),
             }),
             _ => {
                 let text =
@@ -311,7 +328,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn plan(&self, route: Route) -> Result<Plan, Refusal> {
+    fn plan(&self, route: Route, shared: &mut Shared<'_>) -> Result<Plan, Refusal> {
         let mut reasons = Reasons(self.explains.then(Vec::new));
         let host = route.next_hop.host().map(AsRef::as_ref);
         reasons.add("route", || {
@@ -319,15 +336,52 @@ impl<'a> Planner<'a> {
                 HostKind::File => format!("@{} ({}:{})", h.name, h.host, h.port),
                 HostKind::Table | HostKind::Service => format!("{}:{}", h.host, h.port),
             });
-            (shown, route.rule.clone())
+            (shown, route.rule.to_string())
         });
         let of_host = host.and_then(|host| host.group.as_ref());
         let group = of_host.unwrap_or(self.group);
-        let (outbounds, ordered) = self.outbounds(host, &mut reasons)?;
-        let ehlo = self.ehlo(&mut reasons);
-        let sender = self.sender(host, &outbounds, &mut reasons)?;
-        let ssl = self.ssl(host, &mut reasons);
-        let signing = self.signing(&sender, &outbounds, &mut reasons)?;
+        let (outbounds, ordered) = self.outbounds(&shared.eligible, host, &mut reasons)?;
+        let overwrites = host.is_some_and(|host| host.overwrite);
+        let known = shared
+            .terms
+            .as_ref()
+            .filter(|_| !overwrites && !self.explains);
+        let (terms, ssl) = match known {
+            Some(terms) => (terms.clone(), self.ssl(host, &mut reasons)),
+            None => {
+                let ehlo = self.ehlo(&mut reasons);
+                let sender = self.sender(host, &outbounds, &mut reasons)?;
+                let ssl = self.ssl(host, &mut reasons);
+                let terms = Arc::new(self.terms(ehlo, sender, &outbounds, &mut reasons)?);
+                // Who has a sender of each outbound's name depends on the outbounds of the route.
+                let depends = matches!(terms.sender, OutboundSender::Verp { domain: None });
+                if !overwrites && !depends {
+                    shared.terms = Some(terms.clone());
+                }
+                (terms, ssl)
+            }
+        };
+        let group = group.clone();
+        Ok(Plan {
+            route,
+            group,
+            outbounds,
+            ordered,
+            ssl,
+            terms,
+            reasons: reasons.0.unwrap_or_default(),
+        })
+    }
+
+    /// Signatures and limits.
+    fn terms(
+        &self,
+        ehlo: Option<String>,
+        sender: OutboundSender,
+        outbounds: &Outbounds,
+        reasons: &mut Reasons,
+    ) -> Result<Terms, Refusal> {
+        let signing = self.signing(&sender, outbounds, reasons)?;
         let Asked {
             account, directive, ..
         } = *self.asked;
@@ -337,19 +391,12 @@ impl<'a> Planner<'a> {
         });
         let (maxhop, rule) = sources::maxhop(self.settings, account, directive);
         reasons.add("maxhop", || (maxhop.to_string(), rule.to_string()));
-        let group = group.clone();
-        Ok(Plan {
-            route,
-            group,
-            outbounds,
-            ordered,
+        Ok(Terms {
             ehlo,
             sender,
-            ssl,
             signing,
             timeout,
             maxhop,
-            reasons: reasons.0.unwrap_or_default(),
         })
     }
 
@@ -358,13 +405,15 @@ impl<'a> Planner<'a> {
         &self,
         host: Option<&RelayHost>,
         reasons: &mut Reasons,
-    ) -> Result<(Vec<Arc<OutboundIp>>, bool), Refusal> {
+    ) -> Result<(Outbounds, bool), Refusal> {
         let Eligible {
-            mut list,
-            mut ordered,
+            list,
+            ordered,
+        eligible: &Eligible<'_>,
             rule,
             within,
-        } = self.eligible();
+        } = eligible;
+        let (mut list, mut ordered) = (list.clone(), *ordered);
         let rule = || match within {
             Some(within) => format!("{rule}, within {within}"),
             None => rule.to_string(),
@@ -383,11 +432,11 @@ impl<'a> Planner<'a> {
             None => rule(),
         };
         if let Some((host, ips)) = of_host {
-            list.retain(|o| ips.contains(&o.address));
-            if host.in_order {
-                list.sort_by_key(|o| ips.iter().position(|ip| *ip == o.address));
-                ordered = true;
-            }
+            list = match host.in_order {
+                true => list.in_order_of(ips),
+                false => list.among(ips),
+            };
+            ordered |= host.in_order;
             if list.is_empty() {
                 let name = match host.kind {
                     HostKind::File => format!("relay host @{}", host.name),
@@ -414,24 +463,12 @@ impl<'a> Planner<'a> {
     fn eligible(&self) -> Eligible<'a> {
         let all = &self.settings.outbounds;
         let choice = self.sources.choose("ip", |keys| &keys.ip, None);
-        let among = |list: &[IpAddr]| {
-            all.iter()
-                .filter(|o| list.contains(&o.address))
-                .cloned()
-                .collect::<Vec<_>>()
-        };
         if let (Origin::UserFile, Some(list)) = (choice.origin, choice.value) {
-            return Eligible::new(among(list), choice.rule);
+            return Eligible::new(all.among(list), choice.rule);
         }
         if choice.origin != Origin::UserFile {
-            let mut ordered: Vec<Arc<OutboundIp>> = Vec::new();
-            for ip in ips_of(self.asked.directive) {
-                if let Some(found) = all.iter().find(|o| o.address == ip)
-                    && !ordered.iter().any(|o| o.address == ip)
-                {
-                    ordered.push(found.clone());
-                }
-            }
+            let named: Vec<IpAddr> = ips_of(self.asked.directive).collect();
+            let ordered = all.in_order_of(&named);
             if !ordered.is_empty() {
                 let rule = Rule::Directive("routing", "outbound");
                 return Eligible {
@@ -442,11 +479,11 @@ impl<'a> Planner<'a> {
         }
         let authorised = self.asked.account.and_then(|a| a.authorizedip.as_ref());
         let mut eligible = match authorised {
-            Some(list) => Eligible::new(among(list), self.account_rule("authorizedip")),
+            Some(list) => Eligible::new(all.among(list), self.account_rule("authorizedip")),
             None => Eligible::new(all.clone(), Rule::Words("galerne.ini [IP]")),
         };
         if let Some(list) = choice.value {
-            eligible.list.retain(|o| list.contains(&o.address));
+            eligible.list = eligible.list.among(list);
             eligible.within = Some(std::mem::replace(&mut eligible.rule, choice.rule));
         }
         eligible
@@ -644,14 +681,21 @@ fn overwritten(host: &RelayHost, reasons: &mut Reasons) -> Result<OutboundSender
 
 /// Local addresses that may be used, and the rule, which may stand within another.
 struct Eligible<'a> {
-    list: Vec<Arc<OutboundIp>>,
+    list: Outbounds,
     ordered: bool,
     rule: Rule<'a>,
     within: Option<Rule<'a>>,
+/// What the plans of one recipient have in common.
+struct Shared<'a> {
+    eligible: Eligible<'a>,
+    /// Unless they depend on the route.
+    terms: Option<Arc<Terms>>,
+}
+
 }
 
 impl<'a> Eligible<'a> {
-    fn new(list: Vec<Arc<OutboundIp>>, rule: Rule<'a>) -> Self {
+    fn new(list: Outbounds, rule: Rule<'a>) -> Self {
         Eligible {
             list,
             ordered: false,

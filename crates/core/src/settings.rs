@@ -10,6 +10,7 @@ pub use galerne_smtp::Mailbox;
 
 use crate::flow::params::Sections;
 use crate::keys::KeyFile;
+pub use crate::outbounds::Outbounds;
 use crate::qualify::Patterns;
 
 /// A key of a user file: presence is what counts for overriding (CONF-16, RELAY-58).
@@ -336,7 +337,7 @@ pub struct Settings {
     /// `[rfuser]spool`, else `<root>/spool` (CONF-7).
     pub spool: PathBuf,
     /// `[IP]` in file order, only usable addresses.
-    pub outbounds: Vec<Arc<OutboundIp>>,
+    pub outbounds: Outbounds,
     pub rfrelay: RfRelay,
     pub rfmta: RfMta,
     /// `[relay]` of the main file.

@@ -120,7 +120,8 @@ pub fn settings() -> Settings {
             outbound("192.0.2.10", "mta10.example.net"),
             outbound("192.0.2.11", "mta11.example.net"),
             outbound("2001:db8::10", "mta6.example.net"),
-        ],
+        ]
+        .into(),
         rfrelay: RfRelay {
             listen: Vec::new(),
             threadnb: 32,

@@ -149,7 +149,7 @@ pub(crate) fn settings() -> Settings {
     Settings {
         root: PathBuf::new(),
         spool: PathBuf::new(),
-        outbounds: Vec::new(),
+        outbounds: Default::default(),
         rfrelay,
         rfmta,
         message: Default::default(),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use galerne_core::flow::configured::groups;
-use galerne_core::flow::desk::{Demand, Key, Row, Saved, Switched};
+use galerne_core::flow::desk::{Demand, Key, Row, Saved, Switched, Unsaved};
 use galerne_core::flow::state::Cause;
 use galerne_core::flow::{Moment, Set};
 use galerne_core::ports::{EventSink, FlowEntry, FlowKey, Module, StateStore};
@@ -158,23 +158,37 @@ impl Flow {
     /// The store refused, in words; what changed is kept for the next time.
     pub fn save(&self) -> Result<(), String> {
         let _storing = self.storing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (changed, switches) = self.pace.take_changed();
-        for switch in &switches {
+        for switch in &self.pace.take_switches() {
             let text = shown(switch);
             tracing::info!("{text}");
             self.events.note(Module::RfMta, &text);
         }
-        if changed.is_empty() {
-            return Ok(());
+        // What changes meanwhile waits for the next time.
+        let mut left = self.pace.unsaved();
+        while left > 0 {
+            let batch = self.pace.take_batch();
+            if batch.is_empty() {
+                break;
+            }
+            left = left.saturating_sub(batch.len());
+            if let Err(text) = self.store(&batch) {
+                // The counters go on in memory, and what is stored next is newer.
+                self.pace.put_back(batch);
+                tracing::error!("{text}");
+                return Err(text);
+            }
         }
-        let batch: Vec<FlowEntry> = changed.iter().map(entry).collect();
-        self.store.put_flow(&batch).map_err(|error| {
-            // The counters go on in memory, and what is stored next is newer.
-            self.pace.keep_changed(&changed);
-            let text = format!("flow states cannot be stored: {error}");
-            tracing::error!("{text}");
-            text
-        })
+        Ok(())
+    }
+
+    fn store(&self, batch: &[Unsaved]) -> Result<(), String> {
+        let entries: Result<Vec<FlowEntry>, _> = batch
+            .iter()
+            .map(|unsaved| unsaved.saved().map(|saved| entry(&saved)))
+            .collect();
+        let entries = entries.map_err(|error| format!("a flow state has no text: {error}"))?;
+        let stored = self.store.put_flow(&entries);
+        stored.map_err(|error| format!("flow states cannot be stored: {error}"))
     }
 }
 

@@ -626,8 +626,7 @@ impl SessionMark {
     /// Whether mail to that domain may go in it: in the group of all others each domain has its
     /// sessions (FLOW-51).
     pub fn fits(&self, wish: &Wish) -> bool {
-        self.spot.group == wish.group
-            && (!wish.group.is_empty() || self.spot.domain == wish.domain)
+        self.spot.group == wish.group && (!wish.group.is_empty() || self.spot.domain == wish.domain)
     }
 
     /// Whether it stands in the way of a wish: a session of the same group from one of its

@@ -56,7 +56,7 @@ pub fn read(sheet: &mut Sheet, root: &Path, options: LoadOptions<'_>) -> (Settin
         logage: number(sheet, "galerne", "logage"),
         log_json: sheet.or_default("galerne", "log", |v| Ok(v.eq_ignore_ascii_case("json"))),
         hostname: hostname.unwrap_or_else(host_name),
-        outbounds,
+        outbounds: outbounds.into(),
     };
     check_dane(sheet, &settings.dns);
     (settings, listed)

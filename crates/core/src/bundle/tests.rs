@@ -2,35 +2,42 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::model::Route;
+use crate::model::{Route, RouteRule, Terms};
 use crate::testing::{group, host, outbound, sender};
 
 fn plan() -> Plan {
     Plan {
         route: Route {
             next_hop: NextHop::Mx,
-            rule: String::new(),
+            rule: RouteRule::Words("".into()),
         },
         group: Arc::new(group("bigisp")),
         outbounds: vec![
             outbound("192.0.2.10", "mta10"),
             outbound("192.0.2.11", "mta11"),
-        ],
+        ]
+        .into(),
         ordered: false,
-        ehlo: None,
-        sender: OutboundSender::Fixed(sender("orders@example.com")),
         ssl: Ssl::Opportunistic,
-        timeout: Duration::from_secs(60),
-        signing: Signing::default(),
-        maxhop: 3,
+        terms: Arc::new(Terms {
+            ehlo: None,
+            sender: OutboundSender::Fixed(sender("orders@example.com")),
+            timeout: Duration::from_secs(60),
+            signing: Signing::default(),
+            maxhop: 3,
+        }),
         reasons: Vec::new(),
     }
+}
+
+fn terms(plan: &mut Plan) -> &mut Terms {
+    Arc::make_mut(&mut plan.terms)
 }
 
 #[test]
 fn relay_20_relay_48_what_is_signed_differently_does_not_share() {
     let (one, mut other) = (plan(), plan());
-    other.signing.arc = true;
+    terms(&mut other).signing.arc = true;
     assert_eq!(shared(&[(&one, "x"), (&other, "x")]).len(), 2);
     assert_eq!(shared(&[(&one, "x"), (&one, "x")]).len(), 1);
 }
@@ -66,14 +73,14 @@ fn relay_20_anything_that_differs_keeps_recipients_apart() {
     let changes: [Change; 10] = [
         |p| p.route.next_hop = NextHop::Host(Arc::new(host("corp"))),
         |p| p.group = Arc::new(group("other")),
-        |p| p.outbounds.reverse(),
-        |p| p.outbounds.truncate(1),
+        |p| p.outbounds = p.outbounds.iter().rev().cloned().collect(),
+        |p| p.outbounds = p.outbounds.iter().take(1).cloned().collect(),
         |p| p.ordered = true,
-        |p| p.ehlo = Some("name.example".to_owned()),
+        |p| terms(p).ehlo = Some("name.example".to_owned()),
         |p| p.ssl = Ssl::Required,
-        |p| p.sender = OutboundSender::Fixed(ReversePath::Null),
-        |p| p.timeout = Duration::from_secs(61),
-        |p| p.maxhop = 4,
+        |p| terms(p).sender = OutboundSender::Fixed(ReversePath::Null),
+        |p| terms(p).timeout = Duration::from_secs(61),
+        |p| terms(p).maxhop = 4,
     ];
     for (number, change) in changes.iter().enumerate() {
         let mut other = plan();
@@ -90,7 +97,7 @@ fn relay_20_anything_that_differs_keeps_recipients_apart() {
 #[test]
 fn relay_20_recipients_with_a_sender_of_their_own_never_share() {
     let mut verp = plan();
-    verp.sender = OutboundSender::Verp {
+    terms(&mut verp).sender = OutboundSender::Verp {
         domain: Some("news.example.com".to_owned()),
     };
     assert_eq!(shared(&[(&verp, "mx"), (&verp, "mx")]), [vec![0], vec![1]]);

@@ -10,7 +10,7 @@ fn remote(host: &str, address: &str) -> Remote {
     }
 }
 
-fn outbounds(addresses: &[&str]) -> Vec<Arc<OutboundIp>> {
+fn outbounds(addresses: &[&str]) -> Outbounds {
     addresses
         .iter()
         .map(|a| outbound(a, "mta.example.net"))

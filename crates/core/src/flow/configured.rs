@@ -1,5 +1,7 @@
 //! The flow sections of a configuration, group by group, and which of them hold for a plan.
 
+use std::sync::Arc;
+
 use crate::flow::desk::GroupFlow;
 use crate::model::{OutboundSender, Plan};
 use crate::settings::{Mailbox, OutboundIp, Settings};
@@ -35,37 +37,61 @@ pub fn groups(settings: &Settings) -> Vec<(String, GroupFlow)> {
 }
 
 /// The name under which the mail of a plan is counted, as in `groups` (ROUTE-4).
-pub fn group_of(plan: &Plan) -> String {
+pub fn group_of(plan: &Plan) -> Arc<str> {
     match plan
         .route
         .next_hop
         .host()
         .and_then(|host| host.group.as_ref())
     {
-        Some(group) => format!("@{}", group.name),
-        None => plan.group.name.clone(),
+        Some(group) => format!("@{}", group.name).into(),
+        None => plan.group.name.as_str().into(),
     }
 }
 
 /// The sender domain under which a message is counted: that of the outbound envelope sender, for
-/// a null sender that of the From field (FLOW-4). Empty: neither.
-pub fn sender_of(plan: &Plan, outbound: &OutboundIp, header_from: Option<&Mailbox>) -> String {
-    match &plan.sender {
-        OutboundSender::Fixed(path) => path
-            .mailbox()
-            .or(header_from)
-            .map_or_else(String::new, |mailbox| mailbox.ascii_domain().to_lowercase()),
-        OutboundSender::Verp { domain } => {
-            let domain = domain.as_deref().unwrap_or(&outbound.name);
-            domain.to_lowercase()
+/// a null sender that of the From field (FLOW-4). Empty: neither. In lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SenderDomain {
+    Fixed(Arc<str>),
+    /// The name of the outbound that is taken.
+    OfOutbound,
+}
+
+impl SenderDomain {
+    /// That of a plan.
+    pub fn of(plan: &Plan, header_from: Option<&Mailbox>) -> Self {
+        match &plan.sender {
+            OutboundSender::Fixed(path) => {
+                let mailbox = path.mailbox().or(header_from);
+                let domain = mailbox.map(Mailbox::ascii_domain);
+                SenderDomain::Fixed(lower(domain.as_deref().unwrap_or_default()))
+            }
+            OutboundSender::Verp {
+                domain: Some(domain),
+            } => SenderDomain::Fixed(lower(domain)),
+            OutboundSender::Verp { domain: None } => SenderDomain::OfOutbound,
         }
+    }
+
+    /// For mail from this outbound.
+    pub fn at(&self, outbound: &OutboundIp) -> Arc<str> {
+        match self {
+            SenderDomain::Fixed(domain) => domain.clone(),
+            SenderDomain::OfOutbound => lower(&outbound.name),
+        }
+    }
+}
+
+fn lower(domain: &str) -> Arc<str> {
+    match domain.chars().any(char::is_uppercase) {
+        true => domain.to_lowercase().into(),
+        false => domain.into(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::flow::{Control, Set};
     use crate::testing::{group, host, settings};

@@ -4,19 +4,25 @@
 //! The caller asks with [`Desk::ask`]. After `Verdict::Now` the message counts as let go, until the
 //! caller reports `mail_sent` or `given_back`; a session counts as open until `session_closed`.
 
+mod looking;
+mod saving;
 mod words;
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
 
+use crate::flow::ips::{Ips, Standing};
 use crate::flow::params::{Params, Sections, resolve};
 use crate::flow::slots::{Full, Slots};
 use crate::flow::state::{Change, State};
 use crate::flow::{Control, Limit, Moment, Set, Verdict};
 
+pub use saving::Unsaved;
+use saving::{Changed, Whose};
 pub use words::{Demand, Key, Row, Saved, Switched};
 
 /// Most sender domains remembered for a group: a sender's name costs nothing to make up.
@@ -60,30 +66,31 @@ pub enum Travel<'a> {
 }
 
 #[derive(Debug)]
-struct Entry {
+pub(super) struct Entry {
     state: State,
     /// Parameters of the set in force.
     params: Params,
     slots: Slots,
     /// Sessions by recipient domain, in the group of all others.
     by_domain: HashMap<String, Slots>,
+    /// It stands among those that are to be stored.
     is_changed: bool,
 }
 
 #[derive(Debug, Default)]
 struct GroupStates {
     flow: GroupFlow,
-    ips: HashMap<IpAddr, Entry>,
-    senders: HashMap<String, Entry>,
+    ips: Ips,
+    senders: HashMap<Arc<str>, Entry>,
 }
 
 /// All states.
 #[derive(Debug, Default)]
 pub struct Desk {
-    groups: HashMap<String, GroupStates>,
+    groups: HashMap<Arc<str>, GroupStates>,
     changes: Vec<Switched>,
-    /// Forgotten since the last call of `take_changed`: group and sender.
-    forgotten: Vec<(String, String)>,
+    /// What is to be stored.
+    unsaved: VecDeque<Changed>,
 }
 
 impl GroupFlow {
@@ -108,8 +115,19 @@ impl Entry {
             state,
             slots: Slots::default(),
             by_domain: HashMap::new(),
-            is_changed: true,
+            is_changed: false,
         }
+    }
+
+    /// How it stands among other IPs of its group, and until when if nothing happens.
+    pub(super) fn standing(&self, now: Moment) -> (Standing, Moment) {
+        let standing = Standing {
+            is_free: self.state.may_send(now, &self.params, 1).is_ok()
+                && self.slots.may_carry(now, self.params.threadmax),
+            unused: u32::try_from(self.state.unused(now, &self.params)).unwrap_or(u32::MAX),
+        };
+        let until = self.state.steady_until(now, &self.params);
+        (standing, until.min(self.slots.steady_until(now)))
     }
 
     fn slots(&self, domain: Option<&str>) -> Option<&Slots> {
@@ -145,105 +163,14 @@ impl Desk {
     /// groups that are gone stay as well, since they may come back.
     pub fn configure(&mut self, groups: impl IntoIterator<Item = (String, GroupFlow)>) {
         for (name, flow) in groups {
-            let states = self.groups.entry(name).or_default();
+            let states = self.groups.entry(name.into()).or_default();
             states.flow = flow;
             let flow = &states.flow;
-            for (ip, entry) in &mut states.ips {
-                entry.params = flow.params(entry.state.set(), Key::Ip(*ip));
+            for (ip, entry) in states.ips.iter_mut() {
+                entry.params = flow.params(entry.state.set(), Key::Ip(ip));
             }
             for (sender, entry) in &mut states.senders {
                 entry.params = flow.params(entry.state.set(), Key::Sender(sender));
-            }
-        }
-    }
-
-    /// Takes back what was stored. What cannot be read is left out and returned.
-    pub fn restore(&mut self, now: Moment, saved: impl IntoIterator<Item = Saved>) -> Vec<String> {
-        let mut faults = Vec::new();
-        for Saved {
-            group,
-            control,
-            key,
-            state,
-        } in saved
-        {
-            let shown = format!("{control} {key} @{group}");
-            let mut state: State = match serde_json::from_str(&state) {
-                Ok(state) => state,
-                Err(error) => {
-                    faults.push(format!("{shown}: {error}"));
-                    continue;
-                }
-            };
-            state.restored(now);
-            let states = self.groups.entry(group).or_default();
-            if control == Control::Ip.word() {
-                match key.parse::<IpAddr>() {
-                    Ok(ip) => {
-                        let entry = Entry::new(&states.flow, Key::Ip(ip), state);
-                        states.ips.insert(ip, entry);
-                    }
-                    Err(error) => faults.push(format!("{shown}: {error}")),
-                }
-            } else {
-                let entry = Entry::new(&states.flow, Key::Sender(&key), state);
-                states.senders.insert(key, entry);
-            }
-        }
-        faults
-    }
-
-    /// What changed since the last call, to be stored (FLOW-28: within a second).
-    pub fn take_changed(&mut self) -> Vec<Saved> {
-        let forgotten = std::mem::take(&mut self.forgotten).into_iter();
-        let mut saved: Vec<Saved> = forgotten
-            .map(|(group, key)| Saved {
-                group,
-                control: Control::Sender.word().to_owned(),
-                key,
-                state: String::new(),
-            })
-            .collect();
-        for (group, states) in &mut self.groups {
-            for (key, entry) in entries(&mut states.ips, &mut states.senders) {
-                if !std::mem::take(&mut entry.is_changed) {
-                    continue;
-                }
-                let Ok(state) = serde_json::to_string(&entry.state) else {
-                    continue;
-                };
-                saved.push(Saved {
-                    group: group.clone(),
-                    control: key.control().word().to_owned(),
-                    key: key.text().into_owned(),
-                    state,
-                });
-            }
-        }
-        saved
-    }
-
-    /// These could not be stored: they count as changed again.
-    pub fn keep_changed(&mut self, saved: &[Saved]) {
-        for Saved {
-            group,
-            control,
-            key,
-            ..
-        } in saved
-        {
-            let Some(states) = self.groups.get_mut(group) else {
-                continue;
-            };
-            let entry = match control == Control::Ip.word() {
-                true => key
-                    .parse()
-                    .ok()
-                    .and_then(|ip: IpAddr| states.ips.get_mut(&ip)),
-                false => states.senders.get_mut(key),
-            };
-            if let Some(entry) = entry {
-                entry.is_changed = true;
             }
         }
     }
@@ -266,7 +193,9 @@ impl Desk {
         wanted: u64,
     ) -> Result<u64, Verdict> {
         let granted = self.may(now, case, travel, wanted)?;
-        let (ip, sender, domain) = self.pair(now, case);
+        let Some((ip, sender, domain)) = self.pair(now, case) else {
+            return Err(Verdict::WhenFree(Control::Ip));
+        };
         ip.state.let_go(granted);
         sender.state.let_go(granted);
         match travel {
@@ -281,9 +210,10 @@ impl Desk {
                     sender: from,
                     ..case
                 };
-                let (_, sender, domain) = self.pair(now, before);
-                let waittime = sender.pause();
-                sender.slots_mut(domain).closed(now, waittime);
+                if let Some((_, sender, domain)) = self.pair(now, before) {
+                    let waittime = sender.pause();
+                    sender.slots_mut(domain).closed(now, waittime);
+                }
             }
         }
         Ok(granted)
@@ -329,6 +259,16 @@ impl Desk {
         refused.map_or(Ok(granted), Err)
     }
 
+    /// A session is idle from now on, or no longer.
+    pub fn session_idle(&mut self, now: Moment, case: Case<'_>, is_idle: bool) {
+        let Some((ip, sender, domain)) = self.pair(now, case) else {
+            return;
+        };
+        for entry in [ip, sender] {
+            entry.slots_mut(domain).idle_changed(is_idle);
+        }
+    }
+
     /// The unused part of the windows, in millionths, for the choice of the outbound (FLOW-23).
     pub fn unused(&self, now: Moment, case: Case<'_>) -> u64 {
         let look = self.look(now, case);
@@ -351,6 +291,15 @@ impl Desk {
         });
     }
 
+    /// MAIL was sent at `at` for `count` messages in a session that proved closed: it was not
+    /// heard, and does not count. They stay let go.
+    pub fn mail_unheard(&mut self, now: Moment, case: Case<'_>, at: Moment, count: u64) {
+        self.both(now, case, |entry| {
+            entry.state.mail_unheard(at, count);
+            None
+        });
+    }
+
     /// MAIL was never sent for `count` messages that were let go.
     pub fn given_back(&mut self, now: Moment, case: Case<'_>, count: u64) {
         self.both(now, case, |entry| {
@@ -361,7 +310,9 @@ impl Desk {
 
     /// A session ended, or took up another sender.
     pub fn session_closed(&mut self, now: Moment, case: Case<'_>) {
-        let (ip, sender, domain) = self.pair(now, case);
+        let Some((ip, sender, domain)) = self.pair(now, case) else {
+            return;
+        };
         for entry in [ip, sender] {
             let waittime = entry.pause();
             let slots = entry.slots_mut(domain);
@@ -374,7 +325,9 @@ impl Desk {
 
     /// A session that was let go was not opened, or carried no message: nothing pauses.
     pub fn session_unused(&mut self, now: Moment, case: Case<'_>) {
-        let (ip, sender, domain) = self.pair(now, case);
+        let Some((ip, sender, domain)) = self.pair(now, case) else {
+            return;
+        };
         for entry in [ip, sender] {
             entry.slots_mut(domain).closed(now, Duration::ZERO);
         }
@@ -438,32 +391,34 @@ impl Desk {
 
     /// Evaluates all rules: at least once a minute (FLOW-36).
     pub fn tick(&mut self, now: Moment) {
-        let mut changes = Vec::new();
-        for (group, states) in &mut self.groups {
-            let GroupStates { flow, ips, senders } = states;
-            for (key, entry) in entries(ips, senders) {
-                if let Some(change) = entry.state.evaluate(now, &entry.params) {
-                    entry.params = flow.params(change.to, key);
-                    entry.is_changed = true;
-                    changes.push(switched(group, key, change));
-                }
-            }
+        for group in self.group_names() {
+            self.tick_group(now, &group);
         }
-        self.changes.append(&mut changes);
     }
 
-    /// All states of a group, or of all, by group, control and key.
-    pub fn rows(&self, now: Moment, group: Option<&str>) -> Vec<Row> {
-        let mut rows = Vec::new();
-        let wanted = |name: &String| group.is_none_or(|wanted| wanted == name);
-        for (name, states) in self.groups.iter().filter(|(name, _)| wanted(name)) {
-            let ips = states.ips.iter();
-            rows.extend(ips.map(|(ip, e)| row(now, name, Control::Ip, ip.to_string(), e)));
-            let senders = states.senders.iter();
-            rows.extend(senders.map(|(s, e)| row(now, name, Control::Sender, s.clone(), e)));
+    /// The groups that have states.
+    pub fn group_names(&self) -> Vec<Arc<str>> {
+        self.groups.keys().cloned().collect()
+    }
+
+    /// Evaluates the rules of one group.
+    pub fn tick_group(&mut self, now: Moment, group: &str) {
+        let Desk {
+            groups,
+            changes,
+            unsaved,
+        } = self;
+        let Some(states) = groups.get_mut(group) else {
+            return;
+        };
+        let GroupStates { flow, ips, senders } = states;
+        for (key, entry) in entries(ips, senders) {
+            if let Some(change) = entry.state.evaluate(now, &entry.params) {
+                entry.params = flow.params(change.to, key);
+                entry.changed(group, key, unsaved);
+                changes.push(switched(group, key, change));
+            }
         }
-        rows.sort_by(|a, b| (&a.group, a.control, &a.key).cmp(&(&b.group, b.control, &b.key)));
-        rows
     }
 
     /// Both entries of a case as they are, or as new ones would be; nothing is remembered.
@@ -476,7 +431,7 @@ impl Desk {
                 None => Entry::new(&GroupFlow::default(), key, state),
             }))
         };
-        let ip = states.and_then(|states| states.ips.get(&case.ip));
+        let ip = states.and_then(|states| states.ips.get(case.ip));
         let sender = states.and_then(|states| states.senders.get(case.sender));
         Look {
             ip: ip.map_or_else(|| new(Key::Ip(case.ip)), Seen::Known),
@@ -490,20 +445,20 @@ impl Desk {
         &mut self,
         now: Moment,
         case: Case<'c>,
-    ) -> (&mut Entry, &mut Entry, Option<&'c str>) {
-        let states = self.groups.entry_ref(case.group).or_default();
+    ) -> Option<(&mut Entry, &mut Entry, Option<&'c str>)> {
+        let (states, unsaved) = self.group(case.group)?;
+        states.make(now, case.group, Key::Ip(case.ip), unsaved);
+        states.make(now, case.group, Key::Sender(case.sender), unsaved);
         let GroupStates { flow, ips, senders } = states;
-        if senders.len() >= MOST_SENDERS && !senders.contains_key(case.sender) {
-            let gone = forget_oldest(senders);
-            let gone = gone.into_iter().map(|key| (case.group.to_owned(), key));
-            self.forgotten.extend(gone);
+        let domain = flow.is_catch_all.then_some(case.domain);
+        Some((ips.get_mut(case.ip)?, senders.get_mut(case.sender)?, domain))
+    }
+
+    fn group(&mut self, group: &str) -> Option<(&mut GroupStates, &mut VecDeque<Changed>)> {
+        if !self.groups.contains_key(group) {
+            self.groups.insert(group.into(), GroupStates::default());
         }
-        let new = |key| Entry::new(flow, key, State::new(now));
-        let ip = ips.entry(case.ip).or_insert_with(|| new(Key::Ip(case.ip)));
-        let sender = senders
-            .entry_ref(case.sender)
-            .or_insert_with(|| new(Key::Sender(case.sender)));
-        (ip, sender, flow.is_catch_all.then_some(case.domain))
+        Some((self.groups.get_mut(group)?, &mut self.unsaved))
     }
 
     /// Does the same to both entries and books their switches.
@@ -526,25 +481,48 @@ impl Desk {
         key: Key<'_>,
         act: impl FnOnce(&GroupFlow, &mut Entry) -> Option<Change>,
     ) {
-        let states = self.groups.entry_ref(group).or_default();
-        let GroupStates { flow, ips, senders } = states;
-        if let Key::Sender(domain) = key
-            && senders.len() >= MOST_SENDERS
-            && !senders.contains_key(domain)
-        {
-            let gone = forget_oldest(senders).into_iter();
-            self.forgotten
-                .extend(gone.map(|key| (group.to_owned(), key)));
-        }
-        let new = || Entry::new(flow, key, State::new(now));
-        let entry = match key {
-            Key::Ip(ip) => ips.entry(ip).or_insert_with(new),
-            Key::Sender(domain) => senders.entry_ref(domain).or_insert_with(new),
+        let Some((states, unsaved)) = self.group(group) else {
+            return;
         };
-        entry.is_changed = true;
+        states.make(now, group, key, unsaved);
+        let GroupStates { flow, ips, senders } = states;
+        let entry = match key {
+            Key::Ip(ip) => ips.get_mut(ip),
+            Key::Sender(domain) => senders.get_mut(domain),
+        };
+        let Some(entry) = entry else { return };
+        entry.changed(group, key, unsaved);
         if let Some(change) = act(flow, entry) {
             entry.params = flow.params(change.to, key);
             self.changes.push(switched(group, key, change));
+        }
+    }
+}
+
+impl GroupStates {
+    /// Makes an entry where there is none.
+    fn make(&mut self, now: Moment, group: &str, key: Key<'_>, unsaved: &mut VecDeque<Changed>) {
+        let is_known = match key {
+            Key::Ip(ip) => self.ips.get(ip).is_some(),
+            Key::Sender(domain) => self.senders.contains_key(domain),
+        };
+        if is_known {
+            return;
+        }
+        let mut entry = Entry::new(&self.flow, key, State::new(now));
+        entry.changed(group, key, unsaved);
+        match key {
+            Key::Ip(ip) => self.ips.insert(ip, entry),
+            Key::Sender(domain) => {
+                if self.senders.len() >= MOST_SENDERS {
+                    let gone = forget_oldest(&mut self.senders).into_iter();
+                    unsaved.extend(gone.map(|name| Changed {
+                        group: group.into(),
+                        whose: Whose::Sender(name),
+                    }));
+                }
+                self.senders.insert(domain.into(), entry);
+            }
         }
     }
 }
@@ -572,11 +550,11 @@ impl Seen<'_> {
 
 /// Makes room among the senders: those go that have no session open, warmup before other sets, the
 /// oldest mail first. Gives their names.
-fn forget_oldest(senders: &mut HashMap<String, Entry>) -> Vec<String> {
+fn forget_oldest(senders: &mut HashMap<Arc<str>, Entry>) -> Vec<Arc<str>> {
     let is_idle = |entry: &Entry| {
         entry.slots.open() == 0 && entry.by_domain.values().all(|slots| slots.open() == 0)
     };
-    let mut candidates: Vec<(bool, Moment, String)> = senders
+    let mut candidates: Vec<(bool, Moment, Arc<str>)> = senders
         .iter()
         .filter(|(_, entry)| is_idle(entry))
         .map(|(name, entry)| {
@@ -587,7 +565,7 @@ fn forget_oldest(senders: &mut HashMap<String, Entry>) -> Vec<String> {
         .collect();
     candidates.sort_unstable();
     candidates.truncate(FORGOTTEN_TOGETHER);
-    let names: Vec<String> = candidates.into_iter().map(|(.., name)| name).collect();
+    let names: Vec<Arc<str>> = candidates.into_iter().map(|(.., name)| name).collect();
     for name in &names {
         senders.remove(name);
     }
@@ -595,12 +573,12 @@ fn forget_oldest(senders: &mut HashMap<String, Entry>) -> Vec<String> {
 }
 
 fn entries<'a>(
-    ips: &'a mut HashMap<IpAddr, Entry>,
-    senders: &'a mut HashMap<String, Entry>,
+    ips: &'a mut Ips,
+    senders: &'a mut HashMap<Arc<str>, Entry>,
 ) -> impl Iterator<Item = (Key<'a>, &'a mut Entry)> {
-    let ips = ips.iter_mut().map(|(ip, entry)| (Key::Ip(*ip), entry));
+    let ips = ips.iter_mut().map(|(ip, entry)| (Key::Ip(ip), entry));
     let senders = senders.iter_mut();
-    ips.chain(senders.map(|(sender, entry)| (Key::Sender(sender.as_str()), entry)))
+    ips.chain(senders.map(|(sender, entry)| (Key::Sender(&**sender), entry)))
 }
 
 fn switched(group: &str, key: Key<'_>, change: Change) -> Switched {
@@ -609,28 +587,6 @@ fn switched(group: &str, key: Key<'_>, change: Change) -> Switched {
         control: key.control(),
         key: key.text().into_owned(),
         change,
-    }
-}
-
-fn row(now: Moment, group: &str, control: Control, key: String, entry: &Entry) -> Row {
-    let Params { low, high, .. } = entry.params;
-    let fill = |window: crate::flow::params::Window| match window.is_on() {
-        true => (entry.state.fill(now, window), window.max),
-        false => (0, 0),
-    };
-    let by_domain = entry.by_domain.values().map(Slots::open);
-    Row {
-        group: group.to_owned(),
-        control,
-        key,
-        set: entry.state.set(),
-        entered: entry.state.entered(),
-        sleeps_until: entry.state.sleeps_until(),
-        is_locked: entry.state.is_locked(),
-        low: fill(low),
-        high: fill(high),
-        sessions: by_domain.sum::<u32>() + entry.slots.open(),
-        params: entry.params,
     }
 }
 

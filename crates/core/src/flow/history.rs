@@ -111,6 +111,33 @@ impl History {
         free.map_or(now, |moment| moment.max(now))
     }
 
+    /// When the next stretch leaves the last `window`; `None`: it is empty.
+    pub fn next_leaves(&self, now: Moment, window: Duration) -> Option<Moment> {
+        let edge = now.before(window);
+        let outside = self.stretches.partition_point(|s| s.last <= edge.0);
+        let oldest = self.stretches.get(outside)?;
+        Some(Moment(oldest.last).after(window))
+    }
+
+    /// `count` messages did not go at `at` after all. Gives how many of them were remembered.
+    pub fn take_back(&mut self, at: Moment, count: u64) -> u64 {
+        let place = self.stretches.partition_point(|s| s.last < at.0);
+        let ends = self.stretches.get(place + 1).map(|next| next.before);
+        let Some(stretch) = self.stretches.get(place).copied() else {
+            return 0;
+        };
+        let held = ends.unwrap_or(self.total) - stretch.before;
+        let taken = count.min(held);
+        for later in self.stretches.iter_mut().skip(place + 1) {
+            later.before -= taken;
+        }
+        self.total -= taken;
+        if taken == held {
+            self.stretches.remove(place);
+        }
+        taken
+    }
+
     /// The last message that is remembered.
     pub fn latest(&self) -> Option<Moment> {
         self.stretches.back().map(|stretch| Moment(stretch.last))
@@ -201,6 +228,28 @@ mod tests {
             assert!(most <= count(edge - coarse), "{window}");
             assert!(least >= count(edge + coarse), "{window}");
         }
+    }
+
+    #[test]
+    fn flow_27_what_did_not_go_is_taken_back_from_its_own_moment() {
+        let mut history = History::default();
+        for (second, count) in [(0, 2), (5, 3), (9, 1)] {
+            history.add(seconds(second), count, MONTH);
+        }
+        assert_eq!(history.take_back(seconds(5), 2), 2);
+        let since = |second: u64| history.at_most_since(Moment(seconds(second).0 - 1));
+        assert_eq!([since(0), since(5), since(9)], [4, 2, 1]);
+        assert_eq!(
+            history.take_back(seconds(5), 9),
+            1,
+            "no more than there were"
+        );
+        assert_eq!(history.stretches(), 2);
+        let ten = Duration::from_secs(10);
+        assert_eq!(history.below(seconds(9), ten, 2), seconds(10));
+        assert_eq!(history.next_leaves(seconds(9), ten), Some(seconds(10)));
+        assert_eq!(history.next_leaves(seconds(10), ten), Some(seconds(19)));
+        assert_eq!(history.next_leaves(seconds(19), ten), None);
     }
 
     #[test]

@@ -27,6 +27,8 @@ impl Full {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Slots {
     open: u32,
+    /// Of these, those that wait for the next message.
+    idle: u32,
     /// When each pausing slot may be used again.
     pauses: Vec<Moment>,
 }
@@ -60,10 +62,35 @@ impl Slots {
 
     pub(super) fn closed(&mut self, now: Moment, waittime: Duration) {
         self.open = self.open.saturating_sub(1);
+        self.idle = self.idle.min(self.open);
         self.pauses.retain(|until| *until > now);
         if !waittime.is_zero() {
             self.pauses.push(now.after(waittime));
         }
+    }
+
+    /// One of the open sessions is idle from now on, or no longer.
+    pub(super) fn idle_changed(&mut self, is_idle: bool) {
+        self.idle = match is_idle {
+            true => self.idle.saturating_add(1).min(self.open),
+            false => self.idle.saturating_sub(1),
+        };
+    }
+
+    /// Idle sessions.
+    pub(super) fn idle(&self) -> u32 {
+        self.idle
+    }
+
+    /// Whether a message may go, in another session or in an idle one.
+    pub(super) fn may_carry(&self, now: Moment, threadmax: u32) -> bool {
+        self.idle > 0 || self.may_open(now, threadmax).is_ok()
+    }
+
+    /// Until when `may_carry` says the same, if nothing is reported.
+    pub(super) fn steady_until(&self, now: Moment) -> Moment {
+        let pausing = self.pauses.iter().filter(|until| **until > now);
+        pausing.min().copied().unwrap_or(Moment(u64::MAX))
     }
 
     /// Sessions open now.

@@ -189,6 +189,26 @@ impl State {
         self.sent.add(now, count, keep(params));
     }
 
+    /// MAIL was sent at `at` for `count` of them, and nobody heard it: they are let go as before.
+    pub fn mail_unheard(&mut self, at: Moment, count: u64) {
+        self.pending += self.sent.take_back(at, count);
+    }
+
+    /// Until when `unused` and `may_send` say the same, if nothing is reported.
+    pub fn steady_until(&self, now: Moment, params: &Params) -> Moment {
+        let asleep = Moment(self.sleeps_until);
+        let first = (asleep > now).then_some(asleep);
+        let windows = [params.low, params.high].into_iter();
+        let on = windows.filter(Window::is_on);
+        let changes = on.filter_map(|window| self.sent.next_leaves(now, window.ttl));
+        changes.chain(first).min().unwrap_or(Moment(u64::MAX))
+    }
+
+    /// Stretches of the past that it holds.
+    pub fn stretches(&self) -> usize {
+        self.sent.stretches() + self.delivered.stretches()
+    }
+
     /// MAIL was never sent for `count` of them: they do not count.
     pub fn given_back(&mut self, count: u64) {
         self.pending = self.pending.saturating_sub(count);

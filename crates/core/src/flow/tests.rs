@@ -15,7 +15,7 @@ fn start() -> Moment {
     Moment(1_800_000_000_000)
 }
 
-fn case(sender: &'static str) -> Case<'static> {
+fn case(sender: &str) -> Case<'_> {
     Case {
         group: "isp",
         domain: "isp.example",
@@ -244,8 +244,15 @@ fn conf_36_flow_28_states_survive_a_restart() {
     let saved = before.take_changed();
     assert_eq!(saved.len(), 2);
     assert_eq!(before.take_changed(), []);
-    before.keep_changed(&saved);
+    before.known_error(now, case);
+    let batch = before.take_batch();
+    before.known_error(now, case);
+    assert_eq!(before.unsaved(), 2, "changed again meanwhile");
+    before.put_back(batch);
+    assert_eq!(before.unsaved(), 2, "each once");
     assert_eq!(before.take_changed().len(), 2, "a disk that refused");
+    let refused = before.take_batch();
+    assert!(refused.is_empty());
     let mut after = desk(fill);
     assert_eq!(after.restore(now, saved), Vec::<String>::new());
     let later = now.after(MINUTE);
@@ -274,6 +281,48 @@ fn flow_15_conf_12_new_sections_hold_at_once_for_states_that_exist() {
     };
     desk.configure([("isp".to_owned(), flow)]);
     assert!(desk.ask(now, case, Travel::NewSession, 1).is_err());
+}
+
+#[test]
+fn flow_28_conf_36_what_changed_is_taken_in_batches_however_much_there_is() {
+    let mut desk = desk(|_| ());
+    let now = start();
+    let senders: Vec<String> = (0..1000).map(|n| format!("s{n}.example")).collect();
+    for sender in &senders {
+        desk.known_error(now, case(sender));
+    }
+    assert_eq!(desk.unsaved(), 1001);
+    let first = desk.take_batch();
+    assert!(first.len() <= 128, "{}", first.len());
+    // A change during the writing of a batch is stored with a later one.
+    desk.known_error(now, case("s0.example"));
+    let mut keys = Vec::new();
+    loop {
+        let batch = desk.take_batch();
+        if batch.is_empty() {
+            break;
+        }
+        keys.extend(batch.iter().map(|unsaved| unsaved.saved().unwrap().key));
+    }
+    assert!(keys.contains(&"s0.example".to_owned()));
+    assert!(keys.contains(&"s999.example".to_owned()));
+    assert_eq!(
+        keys.len() + first.len(),
+        1003,
+        "the IP and s0 twice, none lost"
+    );
+
+    // A long history counts for many.
+    for second in 0..20_000 {
+        let at = now.after(Duration::from_secs(second));
+        for sender in ["long1.example", "long2.example"] {
+            desk.mail_sent(at, case(sender), 1);
+        }
+    }
+    let lengths: Vec<usize> = std::iter::from_fn(|| Some(desk.take_batch().len()))
+        .take_while(|length| *length > 0)
+        .collect();
+    assert_eq!(lengths.iter().sum::<usize>(), 3);
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn flow_53_an_mx_match_is_learned_once() {
 fn flow_54_the_rule_says_what_decided() {
     let groups = [group("big", &["*.Big.Example."], &["known.example"])];
     let catch_all = group("", &[], &[]);
-    let by = |domain, mx: Option<&[&str]>| detect(&groups, &catch_all, domain, mx).by;
+    let by = |domain, mx: Option<&[&str]>| detect(&groups, &catch_all, domain, mx).rule(domain);
     assert_eq!(
         by("a.example", Some(&["MX.big.example."])),
         "MX mx.big.example matches *.big.example of domains/@big.ini"

@@ -98,7 +98,7 @@ impl Case {
     }
 
     fn sender(&self) -> OutboundSender {
-        self.plan().sender
+        self.plan().sender.clone()
     }
 
     /// Changes the keys of `[routing@bigisp]`.
@@ -218,7 +218,7 @@ fn relay_58_conf_40_an_empty_key_of_the_user_file_overrides_too() {
     case.account.message.timeout = Key::Empty;
     let plan = case.plan();
     assert_eq!(
-        (plan.ehlo, plan.ssl, plan.maxhop),
+        (plan.ehlo.clone(), plan.ssl, plan.maxhop),
         (None, Ssl::Opportunistic, 3)
     );
     assert_eq!(plan.timeout, Duration::from_secs(60));
@@ -361,18 +361,27 @@ fn relay_59_the_main_file_comes_after_the_directive_for_addresses_and_routes() {
 fn route_1_user_file_then_directive_then_group_relay_then_mx() {
     let mut case = case();
     assert_eq!(case.next_hop(), "MX");
-    assert_eq!(case.plan().route.rule, "MX of example.org");
+    assert_eq!(case.plan().route.rule.to_string(), "MX of example.org");
     case.settings.hosts.push(Arc::new(host("gate")));
     case.group.relay = Some("gate".to_owned());
     assert_eq!(case.next_hop(), "@gate");
-    assert_eq!(case.plan().route.rule, "domains/@bigisp.ini [dns] relay");
+    assert_eq!(
+        case.plan().route.rule.to_string(),
+        "domains/@bigisp.ini [dns] relay"
+    );
     case.account.authorizedroute = names("corp spare");
     case.directive.outbound = entries("@spare");
     assert_eq!(case.next_hop(), "@spare");
-    assert_eq!(case.plan().route.rule, "directive routing.outbound");
+    assert_eq!(
+        case.plan().route.rule.to_string(),
+        "directive routing.outbound"
+    );
     case.account.routing.route = Key::Set(names("corp"));
     assert_eq!(case.next_hop(), "@corp");
-    assert_eq!(case.plan().route.rule, "users/shop.ini [routing] route");
+    assert_eq!(
+        case.plan().route.rule.to_string(),
+        "users/shop.ini [routing] route"
+    );
 }
 
 #[test]
@@ -478,7 +487,7 @@ fn relay_56_several_relay_hosts_are_plans_in_their_order() {
 #[test]
 fn conf_23_without_any_address_nothing_goes_out() {
     let mut case = case();
-    case.settings.outbounds.clear();
+    case.settings.outbounds = Default::default();
     assert!(case.refused().contains("[IP]"));
 }
 

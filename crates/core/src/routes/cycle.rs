@@ -18,7 +18,7 @@ pub(super) fn cycle(weights: &[u32]) -> Vec<usize> {
 pub(super) fn order(cycle: &[usize], turn: u64, most: usize) -> Vec<usize> {
     let length = cycle.len();
     let start = usize::try_from(turn % length.max(1) as u64).unwrap_or(0);
-    let mut order: Vec<usize> = Vec::new();
+    let mut order: Vec<usize> = Vec::with_capacity(length.min(most));
     for &index in cycle.iter().cycle().skip(start).take(length) {
         if order.len() >= most {
             break;

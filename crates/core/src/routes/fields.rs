@@ -214,7 +214,7 @@ fn mail_from(given: Option<String>) -> Result<Option<String>, String> {
         return Ok(None);
     };
     match Mailbox::parse(&given) {
-        Ok(mailbox) => Ok(Some(super::table::folded(&mailbox))),
+        Ok(mailbox) => Ok(Some(super::table::folded(&mailbox).into_owned())),
         Err(_) => domain(&given, "mail from").map(Some),
     }
 }

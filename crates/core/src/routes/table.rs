@@ -1,12 +1,12 @@
 //! The table with its index: which tier a submission falls into, and the order of its rows
 //! (ROUTE-23 to ROUTE-33). A question costs at most eighteen look-ups, however many rows there are.
 
-use std::hash::{Hash, Hasher};
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use galerne_smtp::{Mailbox, ReversePath};
-use hashbrown::{Equivalent, HashMap};
+use hashbrown::HashMap;
 
 use super::cycle::{cycle, order};
 use super::{LocalIps, RouteRow};
@@ -24,8 +24,14 @@ const MOST: usize = 32;
 pub struct RouteTable {
     /// By id.
     rows: Vec<RouteRow>,
+    /// The number of each user, destination and sender that some row names.
+    names: HashMap<Box<str>, Name>,
     buckets: HashMap<Key, Vec<Level>>,
 }
+
+/// The number of a name; a message looks each of its own up once, whatever the tiers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Name(u32);
 
 /// Rows of equal conditions and priority.
 struct Level {
@@ -56,34 +62,11 @@ pub struct Target {
 }
 
 /// The conditions of a row.
-#[derive(PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
-    user: Option<Box<str>>,
-    destination: Option<Box<str>>,
-    from: Option<Box<str>>,
-}
-
-/// The same, borrowed for a question; hashes as `Key` does.
-struct Asked<'a> {
-    user: Option<&'a str>,
-    destination: Option<&'a str>,
-    from: Option<&'a str>,
-}
-
-impl Hash for Asked<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.user.hash(state);
-        self.destination.hash(state);
-        self.from.hash(state);
-    }
-}
-
-impl Equivalent<Key> for Asked<'_> {
-    fn equivalent(&self, key: &Key) -> bool {
-        self.user == key.user.as_deref()
-            && self.destination == key.destination.as_deref()
-            && self.from == key.from.as_deref()
-    }
+    user: Option<Name>,
+    destination: Option<Name>,
+    from: Option<Name>,
 }
 
 /// What is known of a submission.
@@ -173,10 +156,13 @@ pub fn tier_words(tier: u8) -> String {
 }
 
 /// An address as it is compared: lower case, its domain in ASCII.
-pub(super) fn folded(mailbox: &Mailbox) -> String {
+pub(super) fn folded(mailbox: &Mailbox) -> Cow<'_, str> {
     let text = mailbox.as_str();
+    if text.is_ascii() {
+        return lower(text);
+    }
     let local = text.rsplit_once('@').map_or(text, |(local, _)| local);
-    format!("{local}@{}", mailbox.ascii_domain()).to_lowercase()
+    Cow::Owned(format!("{local}@{}", mailbox.ascii_domain()).to_lowercase())
 }
 
 impl RouteTable {
@@ -185,12 +171,17 @@ impl RouteTable {
     pub fn new(mut rows: Vec<RouteRow>, settings: &Settings) -> Self {
         rows.sort_by_key(|row| row.id);
         let mut buckets: HashMap<Key, Vec<Level>> = HashMap::new();
+        let mut names: HashMap<Box<str>, Name> = HashMap::new();
         for row in &rows {
-            let folded = |text: &String| text.to_lowercase().into_boxed_str();
+            let mut name = |text: &String| {
+                let next = Name(u32::try_from(names.len()).unwrap_or(u32::MAX));
+                let folded = text.to_lowercase().into_boxed_str();
+                *names.entry(folded).or_insert(next)
+            };
             let key = Key {
-                user: row.user.as_ref().map(folded),
-                destination: row.destination.as_ref().map(folded),
-                from: row.mail_from.as_ref().map(folded),
+                user: row.user.as_ref().map(&mut name),
+                destination: row.destination.as_ref().map(&mut name),
+                from: row.mail_from.as_ref().map(&mut name),
             };
             let levels = buckets.entry(key).or_default();
             let place = match levels.binary_search_by_key(&row.priority, |l| l.priority) {
@@ -210,7 +201,11 @@ impl RouteTable {
             level.number = number;
             level.places = HashMap::new();
         }
-        RouteTable { rows, buckets }
+        RouteTable {
+            rows,
+            names,
+            buckets,
+        }
     }
 
     /// The rows, by id.
@@ -223,40 +218,45 @@ impl RouteTable {
         if self.buckets.is_empty() {
             return None;
         }
-        let login = wanted.login.map(str::to_lowercase);
+        let name = |text: &str| self.names.get(text).copied();
+        let domain_of = |address: &str| name(address.rsplit_once('@')?.1);
+        let login = wanted.login.map(lower);
         let login = login.as_deref();
-        let login_domain = login
-            .and_then(|l| l.rsplit_once('@'))
-            .map(|(_, domain)| domain);
-        let domain = wanted.domain.to_lowercase();
-        let address = wanted.sender.mailbox().map(folded);
-        let address = address.as_deref();
-        let from_domain = address
-            .and_then(|a| a.rsplit_once('@'))
-            .map(|(_, domain)| domain);
-        TIERS.iter().find_map(|&(tier, user, destination, from)| {
-            let asked = Asked {
-                user: match user {
-                    User::Login => Some(login?),
-                    User::LoginDomain => Some(login_domain?),
+        let user = (login.and_then(name), login.and_then(domain_of));
+        let destination = name(&lower(wanted.domain));
+        // ROUTE-9: a sender is believed only of somebody who has proved who he is.
+        let sender = login.and_then(|_| wanted.sender.mailbox().map(folded));
+        let sender = sender.as_deref();
+        let from = (sender.and_then(name), sender.and_then(domain_of));
+        TIERS.iter().find_map(|&(tier, of_user, to, of_sender)| {
+            let key = Key {
+                user: match of_user {
+                    User::Login => Some(user.0?),
+                    User::LoginDomain => Some(user.1?),
                     User::Authenticated | User::Anybody => None,
                 },
-                destination: match destination {
-                    Destination::Exact => Some(domain.as_str()),
+                destination: match to {
+                    Destination::Exact => Some(destination?),
                     Destination::Any => None,
                 },
-                from: match from {
-                    From::Address => Some(address?),
-                    From::Domain => Some(from_domain?),
+                from: match of_sender {
+                    From::Address => Some(from.0?),
+                    From::Domain => Some(from.1?),
                     From::Any => None,
                 },
             };
-            // ROUTE-9: a sender is believed only of somebody who has proved who he is.
-            if asked.from.is_some() && login.is_none() {
-                return None;
-            }
-            Some((tier, self.buckets.get(&asked)?.as_slice()))
+            Some((tier, self.buckets.get(&key)?.as_slice()))
         })
+    }
+}
+
+fn lower(text: &str) -> Cow<'_, str> {
+    match text
+        .bytes()
+        .any(|b| b.is_ascii_uppercase() || !b.is_ascii())
+    {
+        true => Cow::Owned(text.to_lowercase()),
+        false => Cow::Borrowed(text),
     }
 }
 
@@ -362,7 +362,8 @@ impl Draw {
     /// The tier for this and the order of its rows; `None`: no row fits (ROUTE-2).
     pub fn choose(&self, wanted: &Wanted<'_>) -> Option<Chosen> {
         let (tier, levels) = self.table.find(wanted)?;
-        let mut targets = Vec::new();
+        let count: usize = levels.iter().map(|level| level.targets.len()).sum();
+        let mut targets = Vec::with_capacity(count.min(MOST));
         for level in levels {
             let most = MOST.saturating_sub(targets.len());
             if most == 0 {

@@ -29,7 +29,8 @@ fn sample() -> Settings {
     settings.outbounds = vec![
         outbound("192.0.2.10", "news.example.com"),
         outbound("192.0.2.11", "mta11.example.net"),
-    ];
+    ]
+    .into();
     settings.rfrelay.dmarcaddr = vec!["dmarc".into()];
     settings.keys = vec![key("news.example.com dkim id.pem")];
     settings
@@ -76,10 +77,12 @@ _smtp._tls       TXT  "v=TLSRPTv1; rua=mailto:dmarc@news.example.com"
 fn conf_24_conf_83_an_address_of_another_sender_sends_nothing_of_this_one() {
     let mut settings = sample();
     settings.keys.push(key("shop.example.org s1 id.pem"));
-    settings.outbounds.push(Arc::new(OutboundIp {
+    let another = Arc::new(OutboundIp {
         address: "2001:db8::1".parse().unwrap(),
         name: "shop.example.org".into(),
-    }));
+    });
+    let more = settings.outbounds.iter().cloned().chain([another]);
+    settings.outbounds = more.collect();
     let of = |settings: &Settings, domain: &str| sending_addresses(settings, domain);
     assert_eq!(
         of(&settings, "news.example.com"),
@@ -203,7 +206,8 @@ fn conf_84_an_address_behind_nat_is_pointed_out() {
     settings.outbounds = vec![Arc::new(OutboundIp {
         address: "192.168.1.20".parse().unwrap(),
         name: "news.example.com".into(),
-    })];
+    })]
+    .into();
     let notes = records(&settings, "news.example.com").notes;
     assert!(
         notes

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use galerne_core::directive::{self, Directive};
 use galerne_core::explain::{Decision, Explanation, Question, explain as decide};
-use galerne_core::flow::configured::{group_of, groups, sender_of};
+use galerne_core::flow::configured::{SenderDomain, group_of, groups};
 use galerne_core::flow::{Control, Set};
 use galerne_core::model::Plan;
 use galerne_core::routes::{Draw, RouteTable};
@@ -83,7 +83,7 @@ fn flow(
     let name = group_of(plan);
     let shown = name.trim_start_matches('@');
     let all = groups(snapshot);
-    let Some((_, group)) = all.iter().find(|(other, _)| *other == name) else {
+    let Some((_, group)) = all.iter().find(|(other, _)| **other == *name) else {
         return Vec::new();
     };
     if group.is_unlimited {
@@ -91,9 +91,10 @@ fn flow(
         return vec![decision("no limits".to_owned(), rule)];
     }
     let mut keys: Vec<(Control, String)> = Vec::new();
+    let sender = SenderDomain::of(plan, header_from);
     for outbound in &plan.outbounds {
         keys.push((Control::Ip, outbound.address.to_string()));
-        let sender = (Control::Sender, sender_of(plan, outbound, header_from));
+        let sender = (Control::Sender, sender.at(outbound).to_string());
         if !keys.contains(&sender) {
             keys.push(sender);
         }
@@ -145,7 +146,7 @@ fn group(eyes: &tls::Eyes) -> (Arc<galerne_core::settings::Group>, String) {
         .filter(|f| !f.names.is_empty())
         .map(|f| f.names.iter().map(|(_, host)| &**host).collect());
     let detected = snapshot.groups.detect(domain, hosts.as_deref());
-    let mut reason = detected.by;
+    let mut reason = detected.rule(domain);
     if let Err(failure) = found {
         reason.push_str(&match failure {
             galerne_dns::DestinationFailure::Refused(why) => {

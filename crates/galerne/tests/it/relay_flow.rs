@@ -119,7 +119,7 @@ async fn flow_42_flow_43_flow_3_a_block_switches_sleeps_and_another_outbound_del
     }
     let peers = mx.messages();
     assert!(peers.iter().all(|m| m.peer.ip().to_string() != address));
-    let (_, switches) = world.delivery.pace().take_changed();
+    let switches = world.delivery.pace().take_switches();
     assert_eq!(switches.len(), 1);
     assert_eq!(switches[0].change.from.word(), "warmup");
 }

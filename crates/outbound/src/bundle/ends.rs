@@ -158,7 +158,7 @@ impl Run<'_> {
             reply: conclusion.reply,
             refusal: conclusion.refusal,
             group: Some(plan.group.clone()),
-            route: Some(plan.route.rule.clone()),
+            route: Some(plan.route.rule.to_string()),
             host: plan.route.next_hop.host().cloned(),
             sender: journey.sender.clone(),
             attempts: std::mem::take(&mut journey.attempts),

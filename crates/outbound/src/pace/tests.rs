@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use galerne_core::flow::Control;
 use galerne_core::flow::params::Sections;
+use galerne_core::settings::OutboundIp;
 use galerne_core::tls_policy::{Encryption, Proof};
 
 use super::*;
@@ -30,9 +31,26 @@ fn wish(account: &str) -> Wish {
         account: account.into(),
         group: "isp".into(),
         domain: "isp.example".into(),
-        outbounds: vec![(IpAddr::from([192, 0, 2, 1]), "a.example".into())],
+        sender: SenderDomain::Fixed("a.example".into()),
+        outbounds: outbounds(1),
+        among: Alternatives::any(0),
+        is_ordered: false,
+        turn: 0,
         count: 1,
     }
+}
+
+/// 192.0.2.1 and so on.
+fn outbounds(count: u8) -> Outbounds {
+    let outbound = |n: u8| OutboundIp {
+        address: IpAddr::from([192, 0, 2, n]),
+        name: format!("mta{n}.example"),
+    };
+    (1..=count).map(|n| Arc::new(outbound(n))).collect()
+}
+
+fn of(sender: &str) -> SenderDomain {
+    SenderDomain::Fixed(sender.into())
 }
 
 fn soon() -> Instant {
@@ -113,9 +131,7 @@ async fn relay_69_a_session_that_ends_lets_the_next_go_at_once() {
 async fn flow_23_another_outbound_that_is_free_is_taken() {
     let pace = pace(one_thread);
     let both = || Wish {
-        outbounds: [1, 2]
-            .map(|n| (IpAddr::from([192, 0, 2, n]), "a.example".into()))
-            .into(),
+        outbounds: outbounds(2),
         ..wish("shop")
     };
     let first = in_new_session(&pace, both(), soon()).await.unwrap();
@@ -156,7 +172,7 @@ async fn relay_69_one_that_cannot_go_holds_up_nobody_who_can() {
         (set.volttllow, set.volmaxlow) = (Some(10 * MINUTE), Some(1));
     });
     let slow = || Wish {
-        outbounds: vec![(IpAddr::from([192, 0, 2, 1]), "slow.example".into())],
+        sender: of("slow.example"),
         ..wish("shop")
     };
     assert!(pass(&pace, slow()).await.is_some());
@@ -230,7 +246,7 @@ async fn flow_20_a_session_taken_over_by_another_sender_counts_for_that_one() {
         (set.threadmax, set.waittime) = (Some(1), Some(MINUTE / 2));
     });
     let other = || Wish {
-        outbounds: vec![(IpAddr::from([192, 0, 2, 1]), "b.example".into())],
+        sender: of("b.example"),
         ..wish("shop")
     };
     let (mut leave, mut mark) = in_new_session(&pace, wish("shop"), soon()).await.unwrap();
@@ -239,7 +255,7 @@ async fn flow_20_a_session_taken_over_by_another_sender_counts_for_that_one() {
     let Idle::Leave(_second) = pace.in_session(&key(), &mut mark, &other()) else {
         panic!("the session is free for another sender");
     };
-    assert!(pace.is_busy(&other(), IpAddr::from([192, 0, 2, 1])));
+    assert!(pace.try_leave(&other()).is_none());
     let began = Instant::now();
     assert!(pass(&pace, wish("shop")).await.is_some());
     assert_eq!(began.elapsed(), MINUTE / 2, "its slot pauses");
