@@ -111,10 +111,6 @@ const SIGNING: Part = Part::Later {
     issue: 4,
     what: "signing with S/MIME",
 };
-const QUEUE: Part = Part::Later {
-    issue: 5,
-    what: "the queue",
-};
 const RETURNS: Part = Part::Later {
     issue: 6,
     what: "return mail",

@@ -12,6 +12,7 @@ use crate::refusal::{Code, Refusal};
 use crate::settings::{EhloName, EnvelopeFrom, Mode, Sign, Ssl};
 
 mod json;
+mod write;
 
 use json::Json;
 
@@ -189,14 +190,11 @@ fn tags(value: &Json) -> Result<Vec<String>, Refusal> {
     Ok(tags)
 }
 
-/// Only `sync` exists as long as there is no queue.
 fn mode(value: &Json) -> Result<Mode, Refusal> {
     match string("message.mode", value)? {
         "sync" => Ok(Mode::Sync),
-        word @ ("queue" | "auto") => {
-            let text = format!("message.mode {word} needs the queue, which is not available yet");
-            Err(Refusal::new(Code::BadValue, text, "QUEUE-1"))
-        }
+        "queue" => Ok(Mode::Queue),
+        "auto" => Ok(Mode::Auto),
         _ => Err(bad("message.mode", "must be sync, queue or auto")),
     }
 }

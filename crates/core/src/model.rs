@@ -11,7 +11,7 @@ pub use galerne_smtp::{Mailbox, Reply, ReversePath};
 use crate::content::{Content, Patch};
 use crate::directive::Directive;
 use crate::refusal::Refusal;
-use crate::settings::{Account, Group, OutboundIp, Outbounds, RelayHost, Ssl};
+use crate::settings::{Account, Group, Mode, OutboundIp, Outbounds, RelayHost, Ssl};
 use crate::signing::Signing;
 use crate::snapshot::Snapshot;
 use crate::tls_policy::Wish;
@@ -84,6 +84,10 @@ pub struct Submission {
     pub needs_chunking: bool,
     /// Whether it is a notification of our own, which never makes another (RET-37).
     pub is_dsn: bool,
+    /// Whether the client waits for the remote's answer, or the message is taken over (QUEUE-1).
+    pub mode: Mode,
+    /// It is in the queue: nobody waits, and the times of RFC 5321 hold (QUEUE-25).
+    pub queued: bool,
 }
 
 impl Submission {

@@ -17,7 +17,7 @@ use crate::refusal::{Code, Refusal};
 use crate::relay_service::{self, Fate};
 use crate::routes::{Chosen, Draw, Target, Wanted};
 use crate::settings::{
-    Account, EhloName, EnvelopeFrom, Group, HostKind, OutboundIp, Outbounds, RelayHost,
+    Account, EhloName, EnvelopeFrom, Group, HostKind, Mode, OutboundIp, Outbounds, RelayHost,
     RelayService, Settings, Sign, Ssl,
 };
 use crate::signing::{self, Signing, Wish};
@@ -82,6 +82,12 @@ pub fn timeout(settings: &Settings, asked: &Asked<'_>) -> Duration {
     sources::timeout(settings, asked.account, asked.directive).0
 }
 
+/// Whether the client waits for the remote's answer, or the message is taken over (QUEUE-1): the
+/// user file, the directive, the main file, else `sync`.
+pub fn mode(settings: &Settings, account: Option<&Account>, directive: &Directive) -> Mode {
+    sources::mode(settings, account, directive)
+}
+
 /// How long after the client's end of data the reply to a final dot that was sent is awaited: a
 /// minute beyond the timeout, and never so long that the client gives up first (RELAY-70).
 pub fn patience(timeout: Duration) -> Duration {
@@ -130,16 +136,16 @@ fn service<'a>(asked: &Asked<'a>, sources: &Sources<'a>) -> Option<&'a RelayServ
     relay_service::find(&account.services, asked.sender, fate, asked.header_from)
 }
 
+fn words(rule: &dyn Display) -> RouteRule {
+    RouteRule::Words(rule.to_string().into())
+}
+
 fn mx(domain: &str) -> Route {
     Route {
         next_hop: NextHop::Mx,
         rule: words(&format_args!("MX of {domain}")),
     }
 }
-fn words(rule: &dyn Display) -> RouteRule {
-    RouteRule::Words(rule.to_string().into())
-}
-
 
 /// The relay hosts that a directive names.
 fn hosts_of(directive: &Directive) -> impl Iterator<Item = &String> {
@@ -403,13 +409,13 @@ impl<'a> Planner<'a> {
     /// The local addresses (CONF-43 to CONF-45, ROUTE-3), and whether their order is to be kept.
     fn outbounds(
         &self,
+        eligible: &Eligible<'_>,
         host: Option<&RelayHost>,
         reasons: &mut Reasons,
     ) -> Result<(Outbounds, bool), Refusal> {
         let Eligible {
             list,
             ordered,
-        eligible: &Eligible<'_>,
             rule,
             within,
         } = eligible;
@@ -679,12 +685,6 @@ fn overwritten(host: &RelayHost, reasons: &mut Reasons) -> Result<OutboundSender
     }
 }
 
-/// Local addresses that may be used, and the rule, which may stand within another.
-struct Eligible<'a> {
-    list: Outbounds,
-    ordered: bool,
-    rule: Rule<'a>,
-    within: Option<Rule<'a>>,
 /// What the plans of one recipient have in common.
 struct Shared<'a> {
     eligible: Eligible<'a>,
@@ -692,6 +692,12 @@ struct Shared<'a> {
     terms: Option<Arc<Terms>>,
 }
 
+/// Local addresses that may be used, and the rule, which may stand within another.
+struct Eligible<'a> {
+    list: Outbounds,
+    ordered: bool,
+    rule: Rule<'a>,
+    within: Option<Rule<'a>>,
 }
 
 impl<'a> Eligible<'a> {

@@ -90,6 +90,8 @@ pub struct FlowEntry {
 pub trait EventSink: Send + Sync {
     /// A transaction of a client ended. Called once per transaction, by settle.
     fn transaction(&self, submission: &Submission, answer: &Answer);
+    /// Deliveries of a message in the queue were attempted.
+    fn attempted(&self, submission: &Submission, settled: &[Settled]);
     /// A remote error that no pattern of the group matches (FLOW-74).
     fn unknown_error(&self, error: UnknownError);
     /// A transaction refused before delivery (at RCPT or at end of data).

@@ -229,6 +229,79 @@ impl fmt::Display for StoreFault {
 
 impl std::error::Error for StoreFault {}
 
+/// A line of the story of a message (QUEUE-17).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// Milliseconds since 1970.
+    pub at: u64,
+    pub id: String,
+    pub reference: String,
+    pub header_id: Option<String>,
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What happened to a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum What {
+    /// It was taken over.
+    Received {
+        user: Option<String>,
+        peer: String,
+        sender: String,
+        recipients: Vec<String>,
+        size: u64,
+        /// `queue`, `auto`, or for a notification of ours `dsn`.
+        mode: String,
+    },
+    /// A hop.
+    Attempt {
+        recipient: String,
+        /// Which attempt of the delivery, 1 for the first.
+        number: u32,
+        hop: u32,
+        group: String,
+        route: String,
+        outbound: String,
+        remote: String,
+        stage: String,
+        reply: String,
+        pattern: Option<String>,
+        tls: Option<String>,
+        milliseconds: u64,
+    },
+    /// It is tried again.
+    Again {
+        recipient: String,
+        state: State,
+        next: u64,
+        reply: String,
+        duplicate_possible: bool,
+    },
+    /// A delivery is decided: `delivered`, `failed`, `expired`, `bounced`, `deleted`.
+    Ended {
+        recipient: String,
+        outcome: String,
+        reply: String,
+        duplicate_possible: bool,
+    },
+    /// The sender was told: `failed`, `delayed`, `delivered`, `relayed`; `notification` is the id of
+    /// what was sent.
+    Notified {
+        recipient: String,
+        action: String,
+        notification: String,
+    },
+    /// An operator did something: `hold`, `release`, `retry`, `move`.
+    Operator { recipient: String, what: String },
+}
+
+/// Takes the stories of messages. Never waits for the disk.
+pub trait Stories: Send + Sync {
+    fn tell(&self, told: Told);
+}
+
 /// A thing that is wrong with what is stored (QUEUE-26).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {

@@ -306,6 +306,48 @@ pub struct Group {
     pub flow: Sections,
 }
 
+/// `[queue]` and `[maildrop]` of the main file, and the bounds of `[galerne]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueKeys {
+    /// Most records (CONF-31).
+    pub qmsize: u64,
+    pub maxage: Duration,
+    /// Pauses between attempts; the last one repeats. Never empty.
+    pub retry: Vec<Duration>,
+    pub unknowndelay: Duration,
+    /// Wait for stable storage; off is unsafe (QUEUE-7).
+    pub sync: bool,
+    /// Octets that must be free on the disk.
+    pub minfree: u64,
+    pub tracekeep: Duration,
+    /// `[maildrop]`: who may drop mail, whose it is, and the domain of names without one.
+    pub maildrop: Maildrop,
+}
+
+/// `[maildrop]` (QUEUE-24).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Maildrop {
+    pub group: Option<String>,
+    pub user: Option<String>,
+    pub origin: Option<String>,
+}
+
+impl Default for QueueKeys {
+    fn default() -> Self {
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        QueueKeys {
+            qmsize: 100_000,
+            maxage: minutes(48 * 60),
+            retry: [5, 10, 20, 40, 60].map(minutes).to_vec(),
+            unknowndelay: minutes(15),
+            sync: true,
+            minfree: 256 << 20,
+            tracekeep: minutes(7 * 24 * 60),
+            maildrop: Maildrop::default(),
+        }
+    }
+}
+
 /// `[dns]` of the main file.
 #[derive(Clone, Debug, Default)]
 pub struct Dns {
@@ -340,6 +382,7 @@ pub struct Settings {
     pub outbounds: Outbounds,
     pub rfrelay: RfRelay,
     pub rfmta: RfMta,
+    pub queue: QueueKeys,
     /// `[relay]` of the main file.
     pub message: MessageKeys,
     /// `[routing]` of the main file.

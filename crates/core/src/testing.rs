@@ -151,6 +151,7 @@ pub fn settings() -> Settings {
             mtasts: true,
             mtastsport: 443,
         },
+        queue: crate::settings::QueueKeys::default(),
         message: MessageKeys::default(),
         routing: RoutingKeys::default(),
         dns: Dns::default(),

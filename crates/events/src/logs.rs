@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
-use galerne_core::model::{Answer, Submission};
+use galerne_core::model::{Answer, Settled, Submission};
 use galerne_core::ports::{EventSink, Module, Refused, UnknownError};
 
 use crate::files::{Clock, Files};
@@ -96,6 +96,11 @@ impl EventSink for Logs {
     fn transaction(&self, submission: &Submission, answer: &Answer) {
         self.queue
             .push(rows::transaction(submission, answer, SystemTime::now()));
+    }
+
+    fn attempted(&self, submission: &Submission, settled: &[Settled]) {
+        self.queue
+            .push(rows::attempted(submission, settled, SystemTime::now()));
     }
 
     fn unknown_error(&self, error: UnknownError) {

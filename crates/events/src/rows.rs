@@ -104,7 +104,18 @@ pub(crate) fn transaction(
         at: submission.received_at,
         values: relayed(submission, answer),
     });
-    for settled in &answer.settled {
+    records.extend(attempted(submission, &answer.settled, now));
+    records
+}
+
+/// The lines of deliveries that were attempted.
+pub(crate) fn attempted(
+    submission: &Submission,
+    settled: &[Settled],
+    now: SystemTime,
+) -> Vec<Record> {
+    let mut records = Vec::with_capacity(settled.len());
+    for settled in settled {
         records.push(Record::Row {
             module: Module::RfMta,
             at: now,

@@ -2,7 +2,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use galerne_core::model::{Answer, Submission};
+use galerne_core::model::{Answer, Settled, Submission};
 use galerne_core::ports::{EventSink, Module, Refused, UnknownError};
 
 /// Tells several sinks, in order.
@@ -13,6 +13,9 @@ impl EventSink for Tee {
         self.0
             .iter()
             .for_each(|s| s.transaction(submission, answer));
+    }
+    fn attempted(&self, submission: &Submission, settled: &[Settled]) {
+        self.0.iter().for_each(|s| s.attempted(submission, settled));
     }
     fn unknown_error(&self, error: UnknownError) {
         self.0.iter().for_each(|s| s.unknown_error(error.clone()));
@@ -29,6 +32,7 @@ impl EventSink for Tee {
 #[derive(Clone, Debug)]
 pub enum Recorded {
     Transaction(Box<(Submission, Answer)>),
+    Attempted(Box<(Submission, Vec<Settled>)>),
     UnknownError(UnknownError),
     Refused(Refused),
     Note(Module, String),
@@ -79,6 +83,12 @@ impl EventSink for Recorder {
         self.push(Recorded::Transaction(Box::new((
             submission.clone(),
             answer.clone(),
+        ))));
+    }
+    fn attempted(&self, submission: &Submission, settled: &[Settled]) {
+        self.push(Recorded::Attempted(Box::new((
+            submission.clone(),
+            settled.to_vec(),
         ))));
     }
     fn unknown_error(&self, error: UnknownError) {

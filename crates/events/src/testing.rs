@@ -211,6 +211,8 @@ pub(crate) fn submission(recipients: &[&str]) -> Submission {
         prdr: false,
         needs_chunking: false,
         is_dsn: false,
+        mode: galerne_core::settings::Mode::Sync,
+        queued: false,
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 use galerne_core::accept::{Circumstances, examine};
 use galerne_core::content::Content;
 use galerne_core::model::{Answer, Client, Recipient, Sender, Submission};
+use galerne_core::plan::mode;
 use galerne_core::ports::{BoxFuture, DeliverNow, EventSink, Refused};
 use galerne_core::refusal::Refusal;
 use galerne_core::snapshot::Snapshot;
@@ -103,6 +104,11 @@ fn submission(
             )));
         }
     };
+    let mode = mode(
+        &snapshot.settings,
+        letter.client.account.as_deref(),
+        &examined.directive,
+    );
     let reference = examined
         .directive
         .reference
@@ -125,6 +131,8 @@ fn submission(
         prdr: letter.prdr,
         needs_chunking: letter.passed_bare,
         is_dsn: false,
+        mode,
+        queued: false,
     }))
 }
 

@@ -12,7 +12,7 @@ use galerne_core::model::{Client, Outcome, Recipient, Ret, Sender, Settled, Subm
 use galerne_core::notification::{Occasion, is_due, is_relayed_due};
 use galerne_core::plan::{Asked, timeout};
 use galerne_core::ports::{DeliverNow, Module};
-use galerne_core::settings::Sign;
+use galerne_core::settings::{Mode, Sign};
 use galerne_mail::dsn::{Action, Report, ReportedRecipient, Returned, build};
 use galerne_smtp::{Mailbox, ReversePath};
 
@@ -207,6 +207,8 @@ fn submission_of(
         prdr: false,
         needs_chunking: false,
         is_dsn: true,
+        mode: Mode::Sync,
+        queued: false,
     }
 }
 

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use galerne_core::settings::{
-    Dns, Dnssec, Group, Key, OutboundIp, RfMta, RfRelay, RoutingKeys, Settings,
+    Dns, Dnssec, Group, Key, Maildrop, OutboundIp, QueueKeys, RfMta, RfRelay, RoutingKeys, Settings,
 };
 
 use crate::finding::Level;
@@ -25,6 +26,7 @@ pub fn read(sheet: &mut Sheet, root: &Path, options: LoadOptions<'_>) -> (Settin
         spool: root.join(spool),
         rfrelay: rfrelay(sheet),
         rfmta: rfmta(sheet, root),
+        queue: queue(sheet),
         message: routing::message(sheet, "relay"),
         routing: routing::keys(sheet, "routing"),
         dns: Dns {
@@ -166,6 +168,39 @@ fn rfmta(sheet: &mut Sheet, root: &Path) -> RfMta {
         dane: sheet.flag(s, "dane"),
         mtasts: sheet.flag(s, "mtasts"),
         mtastsport: sheet.or_default(s, "mtastsport", values::port),
+    }
+}
+
+fn queue(sheet: &mut Sheet) -> QueueKeys {
+    let s = "queue";
+    let text = |sheet: &mut Sheet, key| sheet.text("maildrop", key).filter(|t| !t.is_empty());
+    QueueKeys {
+        qmsize: sheet.or_default("galerne", "qmsize", values::count),
+        maxage: sheet.or_default(s, "maxage", values::duration),
+        retry: sheet.or_default(s, "retry", pauses),
+        unknowndelay: sheet.or_default(s, "unknowndelay", values::duration),
+        sync: sheet.flag(s, "sync"),
+        minfree: sheet.or_default(s, "minfree", values::size),
+        tracekeep: sheet.or_default(s, "tracekeep", values::duration),
+        maildrop: Maildrop {
+            group: text(sheet, "group"),
+            user: text(sheet, "user"),
+            origin: text(sheet, "origin"),
+        },
+    }
+}
+
+/// `5m 10m 1h`: at least one, none of them nothing.
+fn pauses(value: &str) -> values::Read<Vec<Duration>> {
+    let pauses: values::Read<Vec<Duration>> = value
+        .split_ascii_whitespace()
+        .map(values::duration)
+        .collect();
+    match pauses {
+        Ok(pauses) if pauses.is_empty() || pauses.iter().any(Duration::is_zero) => {
+            Err("expected one or more pauses such as 5m 1h".into())
+        }
+        pauses => pauses,
     }
 }
 

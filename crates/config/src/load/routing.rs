@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use galerne_core::settings::{EnvelopeFrom, Key, MessageKeys, Mode, RelayHost, RoutingKeys};
+use galerne_core::settings::{EnvelopeFrom, Key, MessageKeys, RelayHost, RoutingKeys};
 
 use crate::sheet::Sheet;
 use crate::values;
@@ -34,13 +34,9 @@ pub fn keys(sheet: &mut Sheet, section: &str) -> RoutingKeys {
     keys
 }
 
-/// Timeout and hops from `section`, the mode from `[relay]`. Modes that need the queue are errors.
+/// Timeout and hops from `section`, the mode from `[relay]`.
 pub fn message(sheet: &mut Sheet, section: &str) -> MessageKeys {
     let mode = sheet.key("relay", "mode", values::mode);
-    if let Key::Set(Mode::Queue | Mode::Auto) = mode {
-        let text = "store and forward is not part of this version; expected sync";
-        sheet.error("relay", "mode", text);
-    }
     MessageKeys {
         timeout: sheet.key(section, "timeout", values::duration),
         maxhop: sheet.key(section, "maxhop", |v| {

@@ -1,6 +1,6 @@
 //! The keys of `galerne.ini` (CONF-22, CONF-27).
 
-use super::{CLUSTER, HTTP, JOBS, KeySpec, Kind, PUSH, QUEUE, RETURNS};
+use super::{CLUSTER, HTTP, JOBS, KeySpec, Kind, PUSH, RETURNS};
 
 const fn many(min: u64) -> Kind {
     Kind::Count {
@@ -35,8 +35,8 @@ pub const SENDING: &[KeySpec] = &[
     K::new(&["galerne"], "log", Kind::Words(&["text", "json"]), "text", "IF-13", "Form of the log lines on standard error."),
     K::new(&["galerne"], "mailsize", many(1), "10000", "CONF-22", "Most jobs routed at once.").later(JOBS),
     K::new(&["galerne"], "mailage", days(), "7", "CONF-32", "Days for which the working data of a finished job are kept.").later(JOBS),
-    K::new(&["galerne"], "qmsize", Kind::Count { min: 1, max: u64::MAX, unit: "" }, "100000", "CONF-31", "Most records in the queue.").later(QUEUE),
-    K::new(&["galerne"], "qmmemo", Kind::Count { min: 1, max: 1_000_000, unit: " of KB" }, "16", "CONF-31", "Size of a text field of the queue.").later(QUEUE),
+    K::new(&["galerne"], "qmsize", Kind::Count { min: 1, max: u64::MAX, unit: "" }, "100000", "CONF-31", "Most records in the queue."),
+    K::new(&["galerne"], "qmmemo", Kind::Count { min: 1, max: 1_000_000, unit: " of KB" }, "16", "CONF-31", "Size of a text field of the queue."),
     K::new(&["galerne"], "apikey", Kind::Secret, "", "API-3", "Global key of the HTTP API.").later(HTTP),
     K::new(&["galerne"], "apissl", Kind::Flag, "0", "API-4", "Whether the global key works over TLS only.").later(HTTP),
     K::new(&["galerne"], "archive", days(), "0", "API-26", "Days for which sent messages are archived.").later(HTTP),
@@ -80,7 +80,7 @@ pub const RECEIVING: &[KeySpec] = &[
     K::new(&["relay"], "mode", Kind::Mode, "sync", "QUEUE-1", "Answer with the remote's own reply (sync), store and forward (queue), or both (auto)."),
     K::new(&["relay"], "timeout", within(1, 590), "60", "RELAY-43", "Longest time spent trying before the client is answered."),
     K::new(&["relay"], "maxhop", Kind::Count { min: 1, max: 20, unit: "" }, "3", "RELAY-43", "Most connection attempts for one message."),
-    K::new(&["relay"], "idempotent", Kind::Flag, "0", "API-48", "A message.ref seen within 24 hours gets the recorded reply.").later(QUEUE),
+    K::new(&["relay"], "idempotent", Kind::Flag, "0", "API-48", "A message.ref seen within 24 hours gets the recorded reply.").later(HTTP),
     K::new(&["routing"], "ip", Kind::Addresses, "", "RELAY-59", "Addresses to send from, where neither user file nor order says."),
     K::new(&["routing"], "sender", Kind::Domain, "", "RELAY-59", "Sender domain for generated return addresses."),
     K::new(&["routing"], "ehlo", Kind::Ehlo, "@rdns", "RELAY-44", "Name in EHLO."),
@@ -101,17 +101,17 @@ pub const REST: &[KeySpec] = &[
     K::new(&["rftrack"], "listen", Kind::Listen { port: 80, secure: 443 }, "0.0.0.0 0.0.0.0:443", "CONF-28", "Where HTTP clients are accepted.").later(HTTP),
     K::new(&["rftrack"], "threadnb", many(1), "64", "CONF-22", "Most simultaneous HTTP sessions.").later(HTTP),
     K::new(&["api"], "fetch", Kind::Flag, "0", "API-23", "Allow attachments that are fetched from a URL.").later(HTTP),
-    K::new(&["queue"], "maxage", within(60, YEAR), "48h", "QUEUE-11", "How long temporary failures are retried.").later(QUEUE),
-    K::new(&["queue"], "retry", Kind::Durations, "5m 10m 20m 40m 1h", "QUEUE-12", "Pauses between attempts; the last one repeats.").later(QUEUE),
-    K::new(&["queue"], "unknowndelay", within(0, YEAR), "15m", "QUEUE-4", "Pause before a delivery of unknown outcome is tried again.").later(QUEUE),
-    K::new(&["queue"], "sync", Kind::Flag, "1", "QUEUE-7", "Wait for stable storage before an answer; 0 is unsafe.").later(QUEUE),
-    K::new(&["queue"], "minfree", Kind::Size { min: 0 }, "256M", "QUEUE-9", "Free space below which no new mail is taken.").later(QUEUE),
-    K::new(&["queue"], "tracekeep", within(0, YEAR), "7d", "QUEUE-17", "How long the story of a finished message is kept.").later(QUEUE),
+    K::new(&["queue"], "maxage", within(60, YEAR), "48h", "QUEUE-11", "How long temporary failures are retried."),
+    K::new(&["queue"], "retry", Kind::Durations, "5m 10m 20m 40m 1h", "QUEUE-12", "Pauses between attempts; the last one repeats."),
+    K::new(&["queue"], "unknowndelay", within(0, YEAR), "15m", "QUEUE-4", "Pause before a delivery of unknown outcome is tried again."),
+    K::new(&["queue"], "sync", Kind::Flag, "1", "QUEUE-7", "Wait for stable storage before an answer; 0 is unsafe."),
+    K::new(&["queue"], "minfree", Kind::Size { min: 0 }, "256M", "QUEUE-9", "Free space below which no new mail is taken."),
+    K::new(&["queue"], "tracekeep", within(0, YEAR), "7d", "QUEUE-17", "How long the story of a finished message is kept."),
     K::new(&["queue"], "place", Kind::Words(&["local", "shared"]), "local", "QUEUE-20", "Where new mail is kept in a cluster.").later(CLUSTER),
     K::new(&["store"], "url", Kind::Url, "", "QUEUE-20", "The store: empty or sqlite:… for the embedded one, postgres://… for a shared one.").later(CLUSTER),
-    K::new(&["maildrop"], "group", Kind::Text, "", "QUEUE-24", "Group that may drop mail.").later(QUEUE),
-    K::new(&["maildrop"], "user", Kind::Text, "", "QUEUE-24", "Account to which dropped mail belongs.").later(QUEUE),
-    K::new(&["maildrop"], "origin", Kind::Domain, "", "QUEUE-24", "Domain added to names without one.").later(QUEUE),
+    K::new(&["maildrop"], "group", Kind::Text, "", "QUEUE-24", "Group that may drop mail."),
+    K::new(&["maildrop"], "user", Kind::Text, "", "QUEUE-24", "Account to which dropped mail belongs."),
+    K::new(&["maildrop"], "origin", Kind::Domain, "", "QUEUE-24", "Domain added to names without one."),
     K::new(&["returns"], "keep", days(), "30", "RET-15", "Days for which a return address can be looked up.").later(RETURNS),
     K::new(&["push"], "private", Kind::Flag, "0", "API-46", "Allow private and loopback addresses as targets.").later(PUSH),
     K::new(&["push"], "url", Kind::Url, "", "API-43", "Endpoint of push notifications.").later(PUSH),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::directive::Directive;
-use crate::settings::{Account, Key, RoutingKeys, Settings};
+use crate::settings::{Account, Key, Mode, RoutingKeys, Settings};
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +146,19 @@ pub(super) fn timeout<'a>(
     );
     let value = value.unwrap_or(DEFAULT_TIMEOUT);
     (value.clamp(Duration::from_secs(1), LONGEST_TIMEOUT), rule)
+}
+
+/// `message.mode` (QUEUE-1).
+pub(super) fn mode(settings: &Settings, account: Option<&Account>, directive: &Directive) -> Mode {
+    let user = account.map(|a| &a.message.mode);
+    let (value, _) = limit(
+        "mode",
+        account,
+        user,
+        directive.mode,
+        &settings.message.mode,
+    );
+    value.unwrap_or(Mode::Sync)
 }
 
 /// `message.maxhop` (RELAY-41).

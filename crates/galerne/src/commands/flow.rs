@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use galerne_core::model::{Answer, Submission};
+use galerne_core::model::{Answer, Settled, Submission};
 use galerne_core::ports::{EventSink, Module, Refused, StateStore, UnknownError};
 
 use super::{fail, settings};
@@ -111,6 +111,7 @@ struct OnScreen;
 
 impl EventSink for OnScreen {
     fn transaction(&self, _: &Submission, _: &Answer) {}
+    fn attempted(&self, _: &Submission, _: &[Settled]) {}
     fn unknown_error(&self, _: UnknownError) {}
     fn refused(&self, _: Refused) {}
     fn note(&self, _: Module, text: &str) {

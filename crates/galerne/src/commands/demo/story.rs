@@ -217,6 +217,8 @@ impl EventSink for Feed {
     fn refused(&self, refused: Refused) {
         self.tell(Story::refused(&refused));
     }
+    /// The demo shows what a client sees.
+    fn attempted(&self, _: &Submission, _: &[Settled]) {}
     fn unknown_error(&self, _: UnknownError) {}
     fn note(&self, _: Module, _: &str) {}
 }
