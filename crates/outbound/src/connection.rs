@@ -4,12 +4,11 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use galerne_core::tls_policy::{Encryption, Proof};
 use galerne_smtp::client::{ClientEvent, ClientSession, Transaction};
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 
 use crate::dial::BoxStream;

@@ -43,6 +43,7 @@ mod relay_tls;
 #[path = "../../../smtp/tests/it/script.rs"]
 mod script;
 mod tls_dane;
+mod tls_explain;
 mod tls_inwards;
 mod tls_peers;
 mod tls_policy;

@@ -12,8 +12,8 @@ use galerne_sim::tls::TestCa;
 use serde_json::Value;
 use tokio::net::UdpSocket;
 
-use crate::postfix::tool;
 use crate::process::{Output, Server, Tree, finish};
+use crate::tls_explain::{POLICY, policy_server};
 
 /// The sample of the requirements: two addresses, DMARC reports to `dmarc`.
 const SAMPLE: &str = "[IP]\n192.0.2.10 = news.example.com\n192.0.2.11 = mta11.example.net\n\
@@ -216,11 +216,9 @@ struct Clinic {
     names: NameServer,
     clock: SocketAddr,
     host: Sink,
-    /// `openssl s_server -WWW` with the MTA-STS policy.
+    /// With the MTA-STS policy.
     _policies: Server,
 }
-
-const POLICY: &str = "www/.well-known/mta-sts.txt";
 
 impl Clinic {
     async fn new() -> Clinic {
@@ -229,21 +227,9 @@ impl Clinic {
         let host = Sink::bind(tree.place(2)).await.unwrap();
         let (smtp, smtps) = (tree.smtp, tree.smtps);
         let web = tree.place(4);
-        let ca = TestCa::new();
-        let certificate = ca.certificate(&["mta-sts.news.example.com"]);
-        tree.write("ca.pem", &ca.pem());
-        tree.write("www/chain.pem", &certificate.chain_pem);
-        tree.write("www/key.pem", &certificate.key_pem);
-        tree.write(
-            POLICY,
-            "version: STSv1\r\nmode: testing\r\nmx: news.example.com\r\nmax_age: 604800\r\n",
-        );
-        let mut command = tool("openssl");
-        command.current_dir(tree.path("www"));
-        command.args(["s_server", "-WWW", "-accept", &web.to_string()]);
-        command.args(["-cert", "chain.pem", "-key", "key.pem"]);
-        let policies = Server::start(command);
-        policies.prints("ACCEPT");
+        let policy =
+            "version: STSv1\r\nmode: testing\r\nmx: news.example.com\r\nmax_age: 604800\r\n";
+        let policies = policy_server(&tree, web, "news.example.com", policy);
         let main = format!(
             "{SAMPLE}listen = {smtp}/plain {smtps}/tls\n[rfmta]\nconnecttimeout = 5\ncafile = ca.pem\n\
              mtastsport = {}\n[dns]\nresolver = {}\ntimeout = 1\n",

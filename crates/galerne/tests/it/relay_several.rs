@@ -282,6 +282,27 @@ async fn relay_20_relay_25_ret_38_the_directive_is_not_returned() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn ret_28_ret_33_without_ret_or_with_hdrs_the_header_alone_comes_back() {
+    for (parameter, whole) in [("", false), (" RET=HDRS", false), (" RET=FULL", true)] {
+        let Places {
+            world, net, home, ..
+        } = places("");
+        net.rule(Rule::at(Stage::Rcpt).reply("550 5.1.1 No such user"));
+        let mut client = world.login().await;
+        let mail = format!("MAIL FROM:<orders@example.com>{parameter}");
+        client.say(&mail).await;
+        client.say("RCPT TO:<anna@example.org>").await;
+        client.say("RCPT TO:<bert@example.net>").await;
+        client.command("DATA").await.unwrap();
+        client.content(MESSAGE.as_bytes()).await.unwrap();
+        let text = String::from_utf8(home.messages().remove(0).content).unwrap();
+        let (_, body) = MESSAGE.split_once("\r\n\r\n").unwrap();
+        assert!(text.contains("Subject: Your order"), "{text}");
+        assert_eq!(text.contains(body.trim()), whole, "{parameter}: {text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn relay_20_prdr_gives_each_recipient_its_reply_and_no_notification() {
     let Places {
         world, net, home, ..

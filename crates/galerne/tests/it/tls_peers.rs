@@ -7,12 +7,13 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use galerne_sim::nameserver::NameServer;
 use galerne_sim::tls::{TestCa, TestCertificate};
 
 use crate::postfix::{Postfix, tool};
-use crate::process::{MESSAGE, Tree, until};
+use crate::process::{MESSAGE, Tree, finish, until};
 
 /// An SMTP server whose TLS is `openssl s_server`: what comes after STARTTLS is passed to it, and
 /// what it decrypts is answered.
@@ -26,12 +27,27 @@ struct OpenSsl {
 
 impl OpenSsl {
     fn start(tree: &Tree, certificate: &TestCertificate, options: &[&str]) -> OpenSsl {
+        let (chain, key) = (&certificate.chain_pem, &certificate.key_pem);
+        OpenSsl::start_with(tree, (chain, key), options, "")
+    }
+
+    /// `before_354`: what is typed at its terminal when DATA comes.
+    fn start_with(
+        tree: &Tree,
+        (chain_pem, key_pem): (&str, &str),
+        options: &[&str],
+        before_354: &'static str,
+    ) -> OpenSsl {
         let inside = tree.place(4);
         let (chain, key) = (tree.path("server.pem"), tree.path("server.key"));
-        fs::write(&chain, &certificate.chain_pem).unwrap();
-        fs::write(&key, &certificate.key_pem).unwrap();
+        fs::write(&chain, chain_pem).unwrap();
+        fs::write(&key, key_pem).unwrap();
         let mut command = tool("openssl");
-        command.args(["s_server", "-quiet", "-accept", &inside.to_string()]);
+        command.args(["s_server", "-accept", &inside.to_string()]);
+        if before_354.is_empty() {
+            // It obeys no commands then.
+            command.arg("-quiet");
+        }
         command
             .arg("-cert")
             .arg(&chain)
@@ -43,7 +59,10 @@ impl OpenSsl {
         let taken = Arc::<Mutex<Vec<&'static str>>>::default();
         let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let kept = taken.clone();
-        thread::spawn(move || converse(stdout, stdin, "250 openssl\r\n", "tls", &kept));
+        thread::spawn(move || {
+            let how = ("tls", before_354);
+            converse(stdout, stdin, "250 openssl\r\n", how, &kept)
+        });
         let listener = TcpListener::bind((tree.ip(2), 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let kept = taken.clone();
@@ -75,7 +94,7 @@ fn front(mut stream: TcpStream, inside: SocketAddr, taken: &Mutex<Vec<&'static s
     let _ = stream.write_all(b"220 mx.example.org\r\n");
     let reader = stream.try_clone().unwrap();
     let offer = "250-mx.example.org\r\n250 STARTTLS\r\n";
-    if converse(reader, &stream, offer, "clear", taken) {
+    if converse(reader, &stream, offer, ("clear", ""), taken) {
         let Ok(other) = TcpStream::connect(inside) else {
             return;
         };
@@ -95,7 +114,7 @@ fn converse(
     reader: impl Read,
     mut writer: impl Write,
     offer: &str,
-    how: &'static str,
+    (how, before_354): (&'static str, &str),
     taken: &Mutex<Vec<&'static str>>,
 ) -> bool {
     let mut reader = BufReader::with_capacity(1, reader);
@@ -113,11 +132,18 @@ fn converse(
             (_, "EHLO") => offer,
             (_, "STAR") => "220 go ahead\r\n",
             (_, "DATA") => {
+                if !before_354.is_empty() {
+                    let _ = writer.write_all(before_354.as_bytes());
+                    let _ = writer.flush();
+                    thread::sleep(Duration::from_secs(1));
+                }
                 content = true;
                 "354 go on\r\n"
             }
             (_, "QUIT") => "221 bye\r\n",
-            _ => "250 ok\r\n",
+            (_, "MAIL" | "RCPT" | "RSET") => "250 ok\r\n",
+            // What OpenSSL tells beside.
+            _ => continue,
         };
         if writer
             .write_all(reply.as_bytes())
@@ -218,6 +244,55 @@ async fn relay_55_t_14_what_a_certificate_lacks_matters_to_required_alone() {
     against_openssl("expired", &[], "tls", "certificate expired").await;
     against_openssl("wrong name", &[], "tls", "not valid for name").await;
     against_openssl("stranger", &[], "tls", "invalid peer certificate: ").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn relay_55_t_14_a_certificate_that_signs_itself_is_good_for_opportunistic_mail_alone() {
+    let tree = Tree::new("");
+    let mut command = tool("openssl");
+    command.current_dir(tree.path("."));
+    command.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+    ]);
+    command.args(["-nodes", "-days", "9", "-subj", "/CN=mx.example.org"]);
+    command.args(["-addext", "subjectAltName=DNS:mx.example.org"]);
+    command.args(["-keyout", "self.key", "-out", "self.pem"]);
+    assert_eq!(finish(command, "").code, Some(0));
+    let pair = (tree.read("self.pem"), tree.read("self.key"));
+    let remote = OpenSsl::start_with(&tree, (&pair.0, &pair.1), &[], "");
+    let ca = TestCa::new();
+    let _names = by_mx(&tree, "mx.example.org", remote.address, &ca.pem()).await;
+    let server = tree.run();
+    let reply = relay(&tree, "\"required\"").await;
+    assert!(
+        reply.starts_with("451 9.3.2 ") && reply.contains("invalid peer certificate: "),
+        "{reply}"
+    );
+    assert_eq!(relay(&tree, "true").await, "250 2.0.0 taken");
+    assert_eq!(*remote.taken.lock().unwrap(), ["tls"]);
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t_15_a_server_that_wants_to_renegotiate_is_told_no_and_costs_no_time() {
+    let tree = Tree::new("");
+    let ca = TestCa::new();
+    let good = certificate(&ca, "good");
+    let pair = (good.chain_pem.as_str(), good.key_pem.as_str());
+    let remote = OpenSsl::start_with(&tree, pair, &["-tls1_2"], "r\n");
+    let _names = by_mx(&tree, "mx.example.org", remote.address, &ca.pem()).await;
+    let server = tree.run();
+    let began = Instant::now();
+    let reply = relay(&tree, "\"required\"").await;
+    assert!(began.elapsed() < Duration::from_secs(8), "{reply}");
+    assert!(reply.starts_with("451 9.3."), "{reply}");
+    assert!(remote.taken.lock().unwrap().is_empty());
+    assert_eq!(server.stop().code, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -218,6 +218,10 @@ async fn required(world: &World, to: &str, content: &str) -> String {
 }
 
 async fn required_by(world: &World, to: &[&str], content: &str) -> String {
+    required_with("REQUIRETLS", world, to, content).await
+}
+
+async fn required_with(parameters: &str, world: &World, to: &[&str], content: &str) -> String {
     let mut client = world.tls_client(CLIENT).await;
     let hello = client.hello().await;
     assert!(hello.offers("REQUIRETLS"), "{hello}");
@@ -228,8 +232,8 @@ async fn required_by(world: &World, to: &[&str], content: &str) -> String {
             .await
             .starts_with("235")
     );
-    let mail = "MAIL FROM:<orders@example.com> REQUIRETLS";
-    assert_eq!(client.say(mail).await, "250 2.1.0 OK");
+    let mail = format!("MAIL FROM:<orders@example.com> {parameters}");
+    assert_eq!(client.say(&mail).await, "250 2.1.0 OK");
     for to in to {
         assert_eq!(client.say(&format!("RCPT TO:<{to}>")).await, "250 2.1.5 OK");
     }
@@ -436,6 +440,42 @@ async fn relay_14_ret_37_a_notification_of_such_a_message_requires_tls_as_well()
         told.envelope[0].starts_with("MAIL FROM:<>") && told.envelope[0].ends_with(" REQUIRETLS"),
         "{:?}",
         told.envelope
+    );
+}
+
+/// RFC 8689 §5: nobody is to send the whole message back, neither we nor who comes next.
+#[tokio::test(start_paused = true)]
+async fn relay_14_ret_28_of_what_requires_tls_the_header_alone_comes_back() {
+    let world = world();
+    let first = knows_requiretls(&world, &world.ca, true);
+    world.mx("example.net", "198.51.100.26");
+    let options = SinkOptions {
+        tls: Some(world.ca.server(&["mx.example.com"])),
+        ..SinkOptions::default()
+    };
+    let home = world.mx_with("example.com", "198.51.100.27", options);
+    world.zone("example.net. SECURE\nexample.com. SECURE");
+    let to = ["anna@example.org", "bert@example.net"];
+    let reply = required_with("RET=FULL REQUIRETLS", &world, &to, MESSAGE).await;
+    assert!(reply.starts_with("250"), "{reply}");
+    let mail = &first.messages()[0].envelope[0];
+    assert!(
+        mail.contains(" RET=HDRS") && !mail.contains("FULL"),
+        "{mail}"
+    );
+    // This server does not know the extension, and a notification is not lost for that.
+    let told = home.messages().remove(0);
+    assert!(
+        !told.envelope[0].contains("REQUIRETLS"),
+        "{:?}",
+        told.envelope
+    );
+    assert!(told.tls);
+    let told = String::from_utf8(told.content).unwrap();
+    let body = MESSAGE.split_once("\r\n\r\n").unwrap().1.trim();
+    assert!(
+        told.contains("text/rfc822-headers") && !told.contains(body),
+        "{told}"
     );
 }
 
