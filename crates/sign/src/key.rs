@@ -271,6 +271,7 @@ mod tests {
         assert_eq!(key.algorithm(), Algorithm::Ed25519Sha256);
         let error = |pem: &[u8]| SigningKey::from_pem(pem).unwrap_err();
         assert_eq!(error(&rsa("512")), KeyError::Length(512));
+        assert_eq!(error(&rsa("4104")), KeyError::Length(4104));
         assert_eq!(error(b"nonsense"), KeyError::NoPem);
         let curve = openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout"]);
         assert_eq!(error(&curve), KeyError::Unsupported);
