@@ -1,11 +1,15 @@
 //! Canonical forms (RFC 6376 §3.4): what a hash is taken over. Both ends must come to the same
 //! octets whatever a relay did to white space.
 
+use std::sync::LazyLock;
+
 use aws_lc_rs::digest::{Context, SHA256};
 use memchr::memmem::Finder;
 
 /// Octets collected before they are hashed.
 const CHUNK: usize = 2048;
+/// A stretch of this length is hashed where it stands; a shorter one is collected first.
+const STRETCH: usize = 256;
 
 /// How header or body are put into their canonical form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,11 +21,12 @@ pub enum Form {
 }
 
 /// Hashes a body in its canonical form, in pieces of any size and in constant memory.
+///
+/// All but a few places of an ordinary body is its own canonical form ([`Oddities`]). Such
+/// stretches are hashed where they stand; what lies between is looked at octet by octet.
 pub struct BodyHasher {
     form: Form,
     context: Context,
-    /// Finds two blanks; made once, since it costs more than to search a line.
-    two_blanks: Finder<'static>,
     out: Vec<u8>,
     /// Octets that are hashed at most (`l=`).
     room: u64,
@@ -46,8 +51,7 @@ impl BodyHasher {
         BodyHasher {
             form,
             context: Context::new(&SHA256),
-            two_blanks: Finder::new(b"  "),
-            out: Vec::with_capacity(CHUNK + 8),
+            out: Vec::new(),
             room: limit.unwrap_or(u64::MAX),
             line_ends: 0,
             blank: false,
@@ -57,47 +61,49 @@ impl BodyHasher {
     }
 
     /// Takes the next octets of the body.
-    pub fn update(&mut self, mut octets: &[u8]) {
-        while !octets.is_empty() {
-            if !self.cr && !self.blank {
-                octets = self.plain_lines(octets);
+    pub fn update(&mut self, octets: &[u8]) {
+        let mut oddities = Oddities::new(octets, self.form);
+        let mut at = 0;
+        while at < octets.len() {
+            let mut end = at;
+            if !self.is_amid() {
+                end = oddities.next(at);
+                let stretch = octets.get(at..end).unwrap_or_default();
+                at += self.stretch(stretch);
             }
-            // Up to the end of the line that needs a closer look.
-            let end = memchr::memchr(b'\n', octets).map_or(octets.len(), |at| at + 1);
-            let (line, rest) = octets.split_at(end);
-            self.slowly(line);
-            octets = rest;
+            // What is odd, and what decides only with the octets behind it.
+            for &octet in octets.get(at..).unwrap_or_default() {
+                self.octet(octet);
+                at += 1;
+                if at > end && !self.is_amid() {
+                    break;
+                }
+            }
         }
     }
 
-    /// Takes whole lines that are their own canonical form; gives what is left.
-    fn plain_lines<'a>(&mut self, mut octets: &'a [u8]) -> &'a [u8] {
-        while let Some(end) = memchr::memchr(b'\r', octets) {
-            let (line, rest) = octets.split_at(end);
-            let Some(rest) = rest.strip_prefix(b"\r\n") else {
-                break;
-            };
-            if !self.is_plain(line) {
-                break;
-            }
-            if !line.is_empty() {
-                self.flush_line_ends();
-                self.out.extend_from_slice(line);
-                self.is_empty = false;
-                self.spill_if_full();
-            }
-            self.line_ends += 1;
-            octets = rest;
-        }
-        octets
+    /// Whether what the next octets come to depends on those before.
+    fn is_amid(&self) -> bool {
+        self.cr || self.blank
     }
 
-    /// Whether a line is its own canonical form.
-    fn is_plain(&self, line: &[u8]) -> bool {
-        self.form == Form::Simple
-            || (line.last() != Some(&b' ')
-                && memchr::memchr(b'\t', line).is_none()
-                && self.two_blanks.find(line).is_none())
+    /// Takes a stretch without oddities, but for white space at its end. Returns the octets taken.
+    fn stretch(&mut self, stretch: &[u8]) -> usize {
+        let is_text = |octet: &u8| !matches!(octet, b' ' | b'\r' | b'\n');
+        let Some(last) = stretch.iter().rposition(is_text) else {
+            return 0;
+        };
+        let text = stretch.get(..=last).unwrap_or_default();
+        self.flush_line_ends();
+        self.is_empty = false;
+        if text.len() < STRETCH {
+            self.out.extend_from_slice(text);
+            self.spill_if_full();
+        } else {
+            self.spill();
+            self.hash(text);
+        }
+        text.len()
     }
 
     fn flush_line_ends(&mut self) {
@@ -108,23 +114,21 @@ impl BodyHasher {
         }
     }
 
-    fn slowly(&mut self, octets: &[u8]) {
-        for &octet in octets {
-            if self.cr {
-                self.cr = false;
-                if octet == b'\n' {
-                    self.blank = false;
-                    self.line_ends += 1;
-                    continue;
-                }
-                // A CR alone is text like any other.
-                self.text(b'\r');
+    fn octet(&mut self, octet: u8) {
+        if self.cr {
+            self.cr = false;
+            if octet == b'\n' {
+                self.blank = false;
+                self.line_ends += 1;
+                return;
             }
-            match octet {
-                b'\r' => self.cr = true,
-                b' ' | b'\t' if self.form == Form::Relaxed => self.blank = true,
-                octet => self.text(octet),
-            }
+            // A CR alone is text like any other.
+            self.text(b'\r');
+        }
+        match octet {
+            b'\r' => self.cr = true,
+            b' ' | b'\t' if self.form == Form::Relaxed => self.blank = true,
+            octet => self.text(octet),
         }
     }
 
@@ -159,36 +163,123 @@ impl BodyHasher {
     }
 
     fn spill(&mut self) {
-        let length = usize::try_from(self.room).map_or(self.out.len(), |r| r.min(self.out.len()));
-        self.context
-            .update(self.out.get(..length).unwrap_or_default());
-        self.room -= length as u64;
+        let out = std::mem::take(&mut self.out);
+        self.hash(&out);
+        self.out = out;
         self.out.clear();
+    }
+
+    fn hash(&mut self, octets: &[u8]) {
+        let length = usize::try_from(self.room).map_or(octets.len(), |r| r.min(octets.len()));
+        self.context.update(octets.get(..length).unwrap_or(octets));
+        self.room -= length as u64;
+    }
+}
+
+/// Where octets are not their own relaxed form: at a tab, two blanks, a blank before CR. A CR or LF
+/// alone is text, and one blank is one blank. In the simple form nothing is odd.
+///
+/// Each kind is sought again only when it has been passed: linear, whatever the octets.
+struct Oddities<'a> {
+    octets: &'a [u8],
+    /// How each kind is found, and where it is next.
+    next: [(Find, usize); 3],
+}
+
+type Find = fn(&[u8]) -> Option<usize>;
+
+static TWO_BLANKS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"  "));
+static BLANK_CR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b" \r"));
+
+impl<'a> Oddities<'a> {
+    fn new(octets: &'a [u8], form: Form) -> Self {
+        let kinds: [Find; 3] = [
+            |octets| memchr::memchr(b'\t', octets),
+            |octets| TWO_BLANKS.find(octets),
+            |octets| BLANK_CR.find(octets),
+        ];
+        let next = kinds.map(|find| match form {
+            Form::Relaxed => (find, find(octets).unwrap_or(octets.len())),
+            Form::Simple => (find, octets.len()),
+        });
+        Oddities { octets, next }
+    }
+
+    /// The first one at `from` or behind it; the end if there is none.
+    fn next(&mut self, from: usize) -> usize {
+        let mut first = self.octets.len();
+        for (find, next) in &mut self.next {
+            if *next < from {
+                let found = self.octets.get(from..).and_then(*find);
+                *next = found.map_or(self.octets.len(), |at| from + at);
+            }
+            first = first.min(*next);
+        }
+        first
     }
 }
 
 /// The relaxed form of a header field, with its CRLF: name in lower case, unfolded, runs of white
 /// space one blank, none around the colon and at the end.
 pub fn relaxed_field(field: &[u8], out: &mut Vec<u8>) {
-    out.reserve(field.len() + 2);
+    out.reserve(field.len() + 3);
     let colon = memchr::memchr(b':', field).unwrap_or(field.len());
     let (name, body) = field.split_at(colon);
     out.extend(name.trim_ascii().iter().map(u8::to_ascii_lowercase));
     out.push(b':');
-    let (mut blank, mut begun) = (false, false);
-    for &octet in body.get(1..).unwrap_or_default() {
-        match octet {
-            b' ' | b'\t' | b'\r' | b'\n' => blank = true,
-            octet => {
-                if blank && begun {
-                    out.push(b' ');
-                }
-                (blank, begun) = (false, true);
-                out.push(octet);
-            }
+    let mut rest = body.get(1..).unwrap_or_default();
+    let mut begun = false;
+    while !rest.is_empty() {
+        let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
+        let (line, behind) = rest.split_at(end);
+        rest = behind;
+        let line = trim(line);
+        if line.is_empty() {
+            continue;
         }
+        if begun {
+            out.push(b' ');
+        }
+        begun = true;
+        relaxed_line(line, out);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// The relaxed form of a line of a field that begins and ends with text.
+fn relaxed_line(line: &[u8], out: &mut Vec<u8>) {
+    // No early exit: compilers make it one pass over vectors.
+    let behind = line.get(1..).unwrap_or_default();
+    let odd = line.iter().zip(behind).fold(false, |odd, (&a, &b)| {
+        odd | (a == b'\t') | (a == b'\r') | ((a == b' ') & (b == b' '))
+    });
+    if !odd {
+        out.extend_from_slice(line);
+        return;
+    }
+    let words = line.split(|&octet| is_white(octet));
+    for (number, word) in words.filter(|word| !word.is_empty()).enumerate() {
+        if number > 0 {
+            out.push(b' ');
+        }
+        out.extend_from_slice(word);
+    }
+}
+
+/// White space within a field.
+fn is_white(octet: u8) -> bool {
+    matches!(octet, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+fn trim(line: &[u8]) -> &[u8] {
+    let is_text = |&octet: &u8| !is_white(octet);
+    match (
+        line.iter().position(is_text),
+        line.iter().rposition(is_text),
+    ) {
+        (Some(first), Some(last)) => line.get(first..=last).unwrap_or_default(),
+        _ => &[],
+    }
 }
 
 /// The SHA-256 of octets.
@@ -208,105 +299,4 @@ fn hash(context: Context) -> [u8; 32] {
 }
 
 #[cfg(test)]
-mod tests {
-    use base64::Engine as _;
-    use base64::engine::general_purpose::STANDARD;
-
-    use super::*;
-
-    fn hashed(form: Form, body: &[u8], piece: usize) -> String {
-        let mut hasher = BodyHasher::new(form, None);
-        for piece in body.chunks(piece.max(1)) {
-            hasher.update(piece);
-        }
-        STANDARD.encode(hasher.finish())
-    }
-
-    /// The relaxed form of RFC 6376 §3.4.4, step by step over the whole body.
-    fn relaxed(body: &[u8]) -> Vec<u8> {
-        let mut lines: Vec<Vec<u8>> = Vec::new();
-        let mut rest = body;
-        while !rest.is_empty() {
-            let end = memchr::memmem::find(rest, b"\r\n");
-            let line = &rest[..end.unwrap_or(rest.len())];
-            rest = &rest[end.map_or(rest.len(), |at| at + 2)..];
-            let blank = |octet: &u8| *octet == b' ' || *octet == b'\t';
-            let mut reduced: Vec<u8> = Vec::new();
-            for octet in line {
-                match blank(octet) {
-                    true if reduced.last() == Some(&b' ') => {}
-                    true => reduced.push(b' '),
-                    false => reduced.push(*octet),
-                }
-            }
-            if reduced.last() == Some(&b' ') {
-                reduced.pop();
-            }
-            lines.push(reduced);
-        }
-        while lines.last().is_some_and(Vec::is_empty) {
-            lines.pop();
-        }
-        lines
-            .into_iter()
-            .flat_map(|line| [line, b"\r\n".to_vec()].concat())
-            .collect()
-    }
-
-    #[test]
-    fn relay_51_trailing_white_space_is_no_part_of_a_relaxed_body() {
-        for body in [
-            "Hello\r\n  \r\n",
-            "Hello\r\n",
-            "Hello",
-            "Hello \t\r\n\r\n \r\n",
-        ] {
-            let hash = hashed(Form::Relaxed, body.as_bytes(), 100);
-            assert!(hash.starts_with("Ba3gj8+x"), "{body:?}");
-        }
-        for empty in ["", " \r\n", "\r\n\r\n", "\t"] {
-            let hash = hashed(Form::Relaxed, empty.as_bytes(), 100);
-            assert!(hash.starts_with("47DEQpj8"), "{empty:?}");
-        }
-    }
-
-    #[test]
-    fn relay_51_the_hash_does_not_depend_on_the_pieces() {
-        let mut body = Vec::new();
-        for number in 0..2000u32 {
-            let line: &[u8] = match number % 7 {
-                0 => b"\r\n",
-                1 => b"  two  blanks \t\r\n",
-                2 => b"a\rb\nc\r\n",
-                3 => b"\t tabs\tx\r\n",
-                _ => b"ordinary text of a line\r\n",
-            };
-            body.extend_from_slice(line);
-        }
-        body.extend_from_slice(b"end \r\n\r\n \r");
-        for form in [Form::Simple, Form::Relaxed] {
-            let whole = hashed(form, &body, body.len());
-            for piece in [1, 2, 3, 7, 1000] {
-                assert_eq!(hashed(form, &body, piece), whole, "{piece}");
-            }
-        }
-        let expected = STANDARD.encode(sha256(&relaxed(&body)));
-        assert_eq!(hashed(Form::Relaxed, &body, 100), expected);
-    }
-
-    #[test]
-    fn relay_51_the_example_of_rfc_6376() {
-        let mut out = Vec::new();
-        relaxed_field(b"A: X\r\n", &mut out);
-        relaxed_field(b"B : Y\t\r\n\tZ  \r\n", &mut out);
-        assert_eq!(out, b"a:X\r\nb:Y Z\r\n");
-        let body = b" C \r\nD \t E\r\n\r\n\r\n";
-        let of = |octets: &[u8]| STANDARD.encode(sha256(octets));
-        assert_eq!(hashed(Form::Relaxed, body, 9), of(b" C\r\nD E\r\n"));
-        assert_eq!(hashed(Form::Simple, body, 9), of(b" C \r\nD \t E\r\n"));
-        assert_eq!(hashed(Form::Simple, b"", 9), of(b"\r\n"));
-        let mut cut = BodyHasher::new(Form::Simple, Some(3));
-        cut.update(body);
-        assert_eq!(STANDARD.encode(cut.finish()), of(b" C "));
-    }
-}
+mod tests;

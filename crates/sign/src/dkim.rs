@@ -1,5 +1,7 @@
 //! Making DKIM signatures (RFC 6376, RFC 8463): relaxed/relaxed, From oversigned (RELAY-51).
 
+use std::fmt::Write;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -39,6 +41,8 @@ pub(crate) const SIGNED: [&str; 24] = [
 const MOST_INSTANCES: usize = 50;
 /// Length of lines of the field.
 const LINE: usize = 76;
+/// Room for the field without the signature itself: more than most need.
+const FIELD: usize = 640;
 
 /// One signature to make.
 #[derive(Clone, Copy, Debug)]
@@ -65,9 +69,10 @@ pub fn sign(
 ) -> Result<Vec<u8>, KeyError> {
     let fields = fields(header);
     let (names, canonical) = signed_fields(&fields);
+    let body_hash = STANDARD.encode(body_hash);
     let mut out = Vec::new();
     for signature in signatures {
-        let field = field(signature, &names, body_hash, time);
+        let field = field(signature, &names, &body_hash, time);
         let mut octets = Vec::with_capacity(canonical.len() + field.len() + 2);
         octets.extend_from_slice(&canonical);
         relaxed_field(&field, &mut octets);
@@ -85,7 +90,8 @@ pub fn sign(
 /// the last first (RFC 6376 §5.4.2), and From once more than it is there, so that none can be
 /// added.
 fn signed_fields(fields: &[Field<'_>]) -> (Vec<&'static str>, Vec<u8>) {
-    let (mut names, mut canonical) = (Vec::new(), Vec::new());
+    let mut names = Vec::with_capacity(SIGNED.len() + 1);
+    let mut canonical = Vec::with_capacity(fields.iter().map(|field| field.raw.len()).sum());
     for name in SIGNED {
         let instances = fields.iter().rev().filter(|field| field.is(name));
         for field in instances.take(MOST_INSTANCES) {
@@ -100,8 +106,11 @@ fn signed_fields(fields: &[Field<'_>]) -> (Vec<&'static str>, Vec<u8>) {
 }
 
 /// The field up to and with `b=`.
-fn field(signature: &Signature<'_>, names: &[&str], body_hash: &[u8; 32], time: u64) -> Vec<u8> {
-    let mut field = format!(
+fn field(signature: &Signature<'_>, names: &[&str], body_hash: &str, time: u64) -> Vec<u8> {
+    let mut field = String::with_capacity(FIELD);
+    // Writing to memory does not fail.
+    let _ = write!(
+        field,
         "DKIM-Signature: v=1; a={}; c=relaxed/relaxed;\r\n\td={}; s={};\r\n\ti={}@{}; t={time};\r\n\th=",
         signature.key.algorithm().word(),
         signature.domain,
@@ -123,7 +132,7 @@ fn field(signature: &Signature<'_>, names: &[&str], body_hash: &[u8; 32], time: 
         column += name.len();
     }
     field.push_str(";\r\n\tbh=");
-    field.push_str(&STANDARD.encode(body_hash));
+    field.push_str(body_hash);
     field.push_str(";\r\n\tb=");
     field.into_bytes()
 }
