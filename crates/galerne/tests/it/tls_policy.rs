@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use galerne_outbound::tls_counts::Failure;
 use galerne_sim::sink::{Rule, Sink, SinkOptions, Stage};
 use galerne_sim::tls::TestCa;
 use rustls::pki_types::CertificateDer;
@@ -91,24 +92,37 @@ async fn t_16_dane_proves_a_certificate_that_no_authority_knows() {
 #[tokio::test(start_paused = true)]
 async fn t_12_t_16_what_dane_does_not_prove_is_deferred() {
     let matching = format!("{AT} 3 0 0 {{}}");
-    for (records, stripped, cause) in [
+    for (records, stripped, cause, counted) in [
         (
             format!("{AT} {OTHER}"),
             false,
             "no TLSA record is about the certificate",
+            Failure::ValidationFailure,
         ),
-        (matching, true, "does not offer STARTTLS"),
+        (
+            matching,
+            true,
+            "does not offer STARTTLS",
+            Failure::StartTlsNotSupported,
+        ),
         (
             "_25._tcp.mx.example.org. SERVFAIL TLSA".into(),
             false,
             "server failure",
+            Failure::DnssecInvalid,
         ),
         (
             "_25._tcp.mx.example.org. SILENT TLSA".into(),
             false,
             "timed out",
+            Failure::DnssecInvalid,
         ),
-        (format!("{AT} 0 0 0 {{}}"), true, "does not offer STARTTLS"),
+        (
+            format!("{AT} 0 0 0 {{}}"),
+            true,
+            "does not offer STARTTLS",
+            Failure::TlsaInvalid,
+        ),
     ] {
         let (world, sink) = dane(&records);
         if stripped {
@@ -124,6 +138,8 @@ async fn t_12_t_16_what_dane_does_not_prove_is_deferred() {
             "{reply}"
         );
         assert!(sink.attempts().is_empty(), "{records}");
+        let counts = world.delivery.tls_counts();
+        assert_eq!(counts.failures(counted), 1, "{records}");
     }
 }
 
@@ -297,6 +313,11 @@ async fn relay_14_t_12_what_requires_tls_does_not_go_where_it_is_not_promised() 
             "{reply}"
         );
         assert!(sink.attempts().is_empty());
+        let counted = match stripped {
+            true => Failure::StartTlsNotSupported,
+            false => Failure::CertificateNotTrusted,
+        };
+        assert_eq!(world.delivery.tls_counts().failures(counted), 1);
     }
     let world = self::world();
     let sink = knows_requiretls(&world, &world.ca, true);
