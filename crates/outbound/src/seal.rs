@@ -67,8 +67,8 @@ struct Made {
 }
 
 /// What is to be put in front of a message.
-pub struct Wanted {
-    signers: Vec<Signer>,
+pub struct Wanted<'a> {
+    signers: Vec<&'a Signer>,
     arc: bool,
 }
 
@@ -81,37 +81,45 @@ impl Seals {
         &self,
         delivery: &Delivery,
         submission: &Submission,
-        Wanted { signers, arc }: Wanted,
+        wanted: Wanted<'_>,
         deadline: Instant,
     ) -> Result<Fields, Refusal> {
-        let cell = self.cell(&signers, arc);
-        let make = || make(delivery, submission, signers, arc, deadline);
+        let cell = self.cell(&wanted);
+        let make = || make(delivery, submission, wanted, deadline);
         cell.get_or_init(make).await.clone()
     }
 
-    fn cell(&self, signers: &[Signer], arc: bool) -> Arc<OnceCell<Result<Fields, Refusal>>> {
+    fn cell(&self, wanted: &Wanted<'_>) -> Arc<OnceCell<Result<Fields, Refusal>>> {
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = made.iter().find(|m| m.signers == signers && m.arc == arc) {
+        let is_it =
+            |m: &&Made| m.arc == wanted.arc && m.signers.iter().eq(wanted.signers.iter().copied());
+        if let Some(found) = made.iter().find(is_it) {
             return found.fields.clone();
         }
         let fields = Arc::new(OnceCell::new());
         made.push(Made {
-            signers: signers.to_vec(),
-            arc,
+            signers: wanted.owned(),
+            arc: wanted.arc,
             fields: fields.clone(),
         });
         fields
     }
 }
 
+impl Wanted<'_> {
+    fn owned(&self) -> Vec<Signer> {
+        self.signers.iter().copied().cloned().collect()
+    }
+}
+
 impl Sealer {
     /// What is put in front of a message that a plan sends from an outbound. `None`: nothing.
-    pub fn wanted(
+    pub fn wanted<'a>(
         &self,
         delivery: &Delivery,
         submission: &Submission,
-        (plan, outbound): (&Plan, IpAddr),
-    ) -> Option<Wanted> {
+        (plan, outbound): (&'a Plan, IpAddr),
+    ) -> Option<Wanted<'a>> {
         let signing = &plan.signing;
         for domain in &signing.unsigned {
             self.tell(delivery, submission, domain);
@@ -119,7 +127,7 @@ impl Sealer {
         if signing.is_nothing() {
             return None;
         }
-        let signers: Vec<Signer> = signing.signers(outbound).into_iter().cloned().collect();
+        let signers = signing.signers(outbound);
         let arc = signing.arc;
         (arc || !signers.is_empty()).then_some(Wanted { signers, arc })
     }
@@ -150,12 +158,12 @@ impl Sealer {
     }
 }
 
-/// Everything that is needed off the network threads.
-struct Job {
-    settings: Arc<Snapshot>,
-    content: Content,
-    patch: Patch,
-    signers: Vec<Signer>,
+/// One message to be signed.
+struct Job<'a> {
+    settings: &'a Snapshot,
+    content: &'a Content,
+    patch: &'a Patch,
+    signers: &'a [&'a Signer],
     /// Answers of the name servers about the keys of the chain; `None`: no ARC set.
     arc: Option<HashMap<String, Txt>>,
     time: u64,
@@ -173,33 +181,33 @@ enum Fault {
 async fn make(
     delivery: &Delivery,
     submission: &Submission,
-    signers: Vec<Signer>,
-    arc: bool,
+    wanted: Wanted<'_>,
     deadline: Instant,
 ) -> Result<Fields, Refusal> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let answers = match arc {
+    let arc = match wanted.arc {
         true => Some(answers(&*delivery.edge().resolver, submission, deadline).await),
         false => None,
     };
     let keys = &submission.settings.keys;
-    let is_fast = |signer: &Signer| {
+    let is_fast = |signer: &&Signer| {
         let key = keys.get(signer.key);
         key.is_some_and(|key| key.algorithm == Algorithm::Ed25519Sha256)
     };
-    let in_place = answers.is_none()
+    let in_place = arc.is_none()
         && submission.content.spill.is_none()
         && submission.content.len() <= IN_PLACE
-        && signers.iter().all(is_fast);
-    let job = Job {
-        settings: submission.settings.clone(),
-        content: submission.content.clone(),
-        patch: submission.patch.clone(),
-        signers,
-        arc: answers,
-        time: now.map_or(0, |length| length.as_secs()),
-    };
+        && wanted.signers.iter().all(is_fast);
+    let time = now.map_or(0, |length| length.as_secs());
     let outcome = if in_place {
+        let job = Job {
+            settings: &submission.settings,
+            content: &submission.content,
+            patch: &submission.patch,
+            signers: &wanted.signers,
+            arc,
+            time,
+        };
         job.run()
     } else {
         let computing = delivery.sealer.computing.clone();
@@ -207,8 +215,18 @@ async fn make(
             let text = "the signature was not made in time";
             return Err(Refusal::new(Code::Timeout, text, "RELAY-40"));
         };
+        let (settings, content) = (submission.settings.clone(), submission.content.clone());
+        let (patch, signers) = (submission.patch.clone(), wanted.owned());
         // The place is taken until the work is done, also when nobody waits for it any more.
         let work = move || {
+            let job = Job {
+                settings: &settings,
+                content: &content,
+                patch: &patch,
+                signers: &signers.iter().collect::<Vec<_>>(),
+                arc,
+                time,
+            };
             let outcome = job.run();
             drop(place);
             outcome
@@ -267,15 +285,15 @@ async fn answers(
         .collect()
 }
 
-impl Job {
+impl Job<'_> {
     fn run(self) -> Outcome {
-        let head = self.head();
-        let (header, body) = split(&head);
+        let (header, body) = parts(&self.content.memory, self.patch);
+        let (header, body) = (&*header, &*body);
         let mut hasher = BodyHasher::default();
         self.each_piece(body, &mut |piece| hasher.update(piece))?;
         let body_hash = hasher.finish();
         let mut signatures = Vec::with_capacity(self.signers.len());
-        for signer in &self.signers {
+        for signer in self.signers {
             signatures.push(self.signature(signer)?);
         }
         let signed = sign(header, &body_hash, &signatures, self.time)
@@ -319,7 +337,7 @@ impl Job {
                 chain.sets
             )));
         }
-        let is_rsa = |signer: &&Signer| {
+        let is_rsa = |signer: &&&Signer| {
             let key = self.settings.keys.get(signer.key);
             key.is_some_and(|key| key.algorithm == Algorithm::RsaSha256)
         };
@@ -357,19 +375,6 @@ impl Job {
         })
     }
 
-    /// The part of the outgoing message that is in memory.
-    fn head(&self) -> Cow<'_, [u8]> {
-        let memory = &self.content.memory;
-        if self.patch.prefix.is_empty() && self.patch.cuts.is_empty() {
-            return Cow::Borrowed(memory);
-        }
-        let mut head = self.patch.prefix.clone();
-        for range in kept(memory.len(), &self.patch.cuts) {
-            head.extend_from_slice(memory.get(range).unwrap_or_default());
-        }
-        Cow::Owned(head)
-    }
-
     /// Gives the body in pieces: what is in memory, then what was spilled.
     fn each_piece(&self, body: &[u8], take: &mut dyn FnMut(&[u8])) -> Result<(), Fault> {
         take(body);
@@ -387,6 +392,32 @@ impl Job {
     }
 }
 
+/// Header and body of the outgoing message, as far as it is in memory. Only what is not the same as
+/// in the content is copied: often nothing, as a rule the header alone.
+fn parts<'a>(memory: &'a [u8], patch: &Patch) -> (Cow<'a, [u8]>, Cow<'a, [u8]>) {
+    let (header, body) = split(memory);
+    if patch.prefix.is_empty() && patch.cuts.is_empty() {
+        return (Cow::Borrowed(header), Cow::Borrowed(body));
+    }
+    // A header with an end of its own keeps it when whole fields are taken out.
+    if header.len() < memory.len() && patch.cuts.iter().all(|cut| cut.end <= header.len()) {
+        return (Cow::Owned(patched(header, patch)), Cow::Borrowed(body));
+    }
+    let whole = patched(memory, patch);
+    let (header, body) = split(&whole);
+    (Cow::Owned(header.to_vec()), Cow::Owned(body.to_vec()))
+}
+
+/// The beginning of the content as it goes out.
+fn patched(octets: &[u8], patch: &Patch) -> Vec<u8> {
+    let mut patched = Vec::with_capacity(patch.prefix.len() + octets.len());
+    patched.extend_from_slice(&patch.prefix);
+    for range in kept(octets.len(), &patch.cuts) {
+        patched.extend_from_slice(octets.get(range).unwrap_or_default());
+    }
+    patched
+}
+
 fn read_at(spill: &dyn Spill, offset: u64, buffer: &mut [u8]) -> Result<usize, Fault> {
     match spill.read_at(offset, buffer) {
         Ok(0) => Err(Fault::Disk(std::io::ErrorKind::UnexpectedEof.into())),
@@ -402,5 +433,53 @@ fn read(file: &KeyFile) -> Result<&SigningKey, Fault> {
         Some(Ok(key)) => Ok(key),
         Some(Err(error)) => Err(Fault::Key(file.file.clone(), error.clone())),
         None => Err(Fault::Key(file.file.clone(), KeyError::Damaged)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The parts in the plain way: all of the message, then split.
+    fn plainly(memory: &[u8], patch: &Patch) -> (Vec<u8>, Vec<u8>) {
+        let whole = patched(memory, patch);
+        let (header, body) = split(&whole);
+        (header.to_vec(), body.to_vec())
+    }
+
+    #[test]
+    fn relay_51_the_parts_that_are_signed_are_those_that_go_out() {
+        let directive = "X-SMTP-R-API: {\r\n \"x\": 1}\r\n";
+        let open = "X-SMTP-R-API: {\r\n\r\n \"x\": 1}\r\n";
+        for header in ["", "From: a@x\r\n", "From: a@x\r\nTo: b@x\r\n c@x\r\n"] {
+            for (before, after) in [
+                ("", ""),
+                (directive, ""),
+                ("", directive),
+                (directive, directive),
+                (open, ""),
+            ] {
+                for end in ["", "\r\n", "\r\nbody\r\n\r\nX: 1\r\n\r\n", "\r\n\r\n"] {
+                    let text = [before, header, after, end].concat();
+                    let cuts: Vec<_> = [directive, open]
+                        .iter()
+                        .flat_map(|what| text.match_indices(what))
+                        .map(|(at, what)| at..at + what.len())
+                        .collect();
+                    for prefix in ["", "Received: by x\r\n"] {
+                        let patch = Patch {
+                            prefix: prefix.as_bytes().to_vec(),
+                            cuts: cuts.clone(),
+                        };
+                        let (head, body) = parts(text.as_bytes(), &patch);
+                        let found = (head.into_owned(), body.into_owned());
+                        assert!(
+                            found == plainly(text.as_bytes(), &patch),
+                            "{text:?} {patch:?}"
+                        );
+                    }
+                }
+            }
+        }
     }
 }
