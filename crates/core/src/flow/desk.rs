@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
-use crate::flow::ips::{Ips, Standing};
+use crate::flow::ips::{Ips, Known};
 use crate::flow::params::{Params, Sections, resolve};
 use crate::flow::slots::{Full, Slots};
 use crate::flow::state::{Change, State};
@@ -120,14 +120,17 @@ impl Entry {
     }
 
     /// How it stands among other IPs of its group, and until when if nothing happens.
-    pub(super) fn standing(&self, now: Moment) -> (Standing, Moment) {
-        let standing = Standing {
-            is_free: self.state.may_send(now, &self.params, 1).is_ok()
-                && self.slots.may_carry(now, self.params.threadmax),
-            unused: u32::try_from(self.state.unused(now, &self.params)).unwrap_or(u32::MAX),
+    pub(super) fn known(&self, now: Moment) -> Known {
+        let (may_send, unused, until) = self.state.standing(now, &self.params);
+        let opens = match may_send {
+            true => self.slots.free_at(now, self.params.threadmax),
+            false => Moment(u64::MAX),
         };
-        let until = self.state.steady_until(now, &self.params);
-        (standing, until.min(self.slots.steady_until(now)))
+        Known {
+            until,
+            free_at: opens,
+            unused: u32::try_from(unused).unwrap_or(u32::MAX),
+        }
     }
 
     fn slots(&self, domain: Option<&str>) -> Option<&Slots> {
@@ -267,6 +270,7 @@ impl Desk {
         for entry in [ip, sender] {
             entry.slots_mut(domain).idle_changed(is_idle);
         }
+        self.look_at(now, case);
     }
 
     /// The unused part of the windows, in millionths, for the choice of the outbound (FLOW-23).
@@ -321,6 +325,7 @@ impl Desk {
                 entry.by_domain.retain(|_, slots| !slots.is_idle(now));
             }
         }
+        self.look_at(now, case);
     }
 
     /// A session that was let go was not opened, or carried no message: nothing pauses.
@@ -452,6 +457,13 @@ impl Desk {
         let GroupStates { flow, ips, senders } = states;
         let domain = flow.is_catch_all.then_some(case.domain);
         Some((ips.get_mut(case.ip)?, senders.get_mut(case.sender)?, domain))
+    }
+
+    /// The next decision need not look at the address again.
+    fn look_at(&mut self, now: Moment, case: Case<'_>) {
+        if let Some(states) = self.groups.get_mut(case.group) {
+            states.ips.look(now, case.ip);
+        }
     }
 
     fn group(&mut self, group: &str) -> Option<(&mut GroupStates, &mut VecDeque<Changed>)> {

@@ -111,12 +111,15 @@ impl History {
         free.map_or(now, |moment| moment.max(now))
     }
 
-    /// When the next stretch leaves the last `window`; `None`: it is empty.
-    pub fn next_leaves(&self, now: Moment, window: Duration) -> Option<Moment> {
+    /// Messages in the last `window`, and when the next stretch leaves it; `None`: it is empty.
+    pub fn inside(&self, now: Moment, window: Duration) -> (u64, Option<Moment>) {
         let edge = now.before(window);
         let outside = self.stretches.partition_point(|s| s.last <= edge.0);
-        let oldest = self.stretches.get(outside)?;
-        Some(Moment(oldest.last).after(window))
+        let Some(oldest) = self.stretches.get(outside) else {
+            return (0, None);
+        };
+        let leaves = Moment(oldest.last).after(window);
+        (self.total - oldest.before, Some(leaves))
     }
 
     /// `count` messages did not go at `at` after all. Gives how many of them were remembered.
@@ -247,9 +250,9 @@ mod tests {
         assert_eq!(history.stretches(), 2);
         let ten = Duration::from_secs(10);
         assert_eq!(history.below(seconds(9), ten, 2), seconds(10));
-        assert_eq!(history.next_leaves(seconds(9), ten), Some(seconds(10)));
-        assert_eq!(history.next_leaves(seconds(10), ten), Some(seconds(19)));
-        assert_eq!(history.next_leaves(seconds(19), ten), None);
+        assert_eq!(history.inside(seconds(9), ten), (3, Some(seconds(10))));
+        assert_eq!(history.inside(seconds(10), ten), (1, Some(seconds(19))));
+        assert_eq!(history.inside(seconds(19), ten), (0, None));
     }
 
     #[test]

@@ -30,10 +30,28 @@ struct Aligned {
 
 /// What is known of an IP without looking at its state.
 #[derive(Clone, Copy, Debug)]
-struct Known {
+pub(super) struct Known {
     /// Until when this holds, if nothing happens; 0: it is to be looked at.
-    until: Moment,
-    standing: Standing,
+    pub(super) until: Moment,
+    /// From when on a message may go from it.
+    pub(super) free_at: Moment,
+    /// The unused part of its windows, in millionths.
+    pub(super) unused: u32,
+}
+
+impl Known {
+    const NOTHING: Known = Known {
+        until: Moment(0),
+        free_at: Moment(0),
+        unused: Standing::NEW.unused,
+    };
+
+    fn standing(&self, now: Moment) -> Standing {
+        Standing {
+            is_free: self.free_at <= now,
+            unused: self.unused,
+        }
+    }
 }
 
 /// How an IP stands among others.
@@ -72,12 +90,19 @@ impl Ips {
         self.entries.get_mut(at).map(|(_, entry)| &mut **entry)
     }
 
+    /// Looks at an entry while it is at hand.
+    pub(super) fn look(&mut self, now: Moment, ip: IpAddr) {
+        let Ok(at) = self.places.binary_search(&Place::of(ip)) else {
+            return;
+        };
+        if let (Some(known), Some((_, entry))) = (self.known.get_mut(at), self.entries.get(at)) {
+            *known = entry.known(now);
+        }
+    }
+
     pub(super) fn insert(&mut self, ip: IpAddr, entry: Entry) {
         let place = Place::of(ip);
-        let known = Known {
-            until: Moment(0),
-            standing: Standing::NEW,
-        };
+        let known = Known::NOTHING;
         match self.places.binary_search(&place) {
             Ok(at) => {
                 if let (Some(old), Some(k)) = (self.entries.get_mut(at), self.known.get_mut(at)) {
@@ -128,17 +153,16 @@ impl Ips {
         let places = &self.aligned.places;
         for ((known, place), (_, entry)) in self.known.iter_mut().zip(places).zip(&self.entries) {
             if known.until <= now {
-                let (standing, until) = entry.standing(now);
-                *known = Known { until, standing };
+                *known = entry.known(now);
             }
+            let standing = known.standing(now);
             let Some(place) = *place else { continue };
             let place = place as usize;
             let is_better = best.as_ref().is_none_or(|(better, other)| {
-                known.standing > *better
-                    || (known.standing == *better && distance(place) < distance(*other))
+                standing > *better || (standing == *better && distance(place) < distance(*other))
             });
             if is_better && may(place) {
-                best = Some((known.standing, place));
+                best = Some((standing, place));
             }
         }
         // Of those that are new here the first is as good as any other.

@@ -82,15 +82,14 @@ impl Slots {
         self.idle
     }
 
-    /// Whether a message may go, in another session or in an idle one.
-    pub(super) fn may_carry(&self, now: Moment, threadmax: u32) -> bool {
-        self.idle > 0 || self.may_open(now, threadmax).is_ok()
-    }
-
-    /// Until when `may_carry` says the same, if nothing is reported.
-    pub(super) fn steady_until(&self, now: Moment) -> Moment {
-        let pausing = self.pauses.iter().filter(|until| **until > now);
-        pausing.min().copied().unwrap_or(Moment(u64::MAX))
+    /// From when on a message may go, in another session or in an idle one, if nothing is reported.
+    pub(super) fn free_at(&self, now: Moment, threadmax: u32) -> Moment {
+        match self.may_open(now, threadmax) {
+            Ok(()) => Moment(0),
+            Err(_) if self.idle > 0 => Moment(0),
+            Err(Full::Pausing(until)) => until,
+            Err(Full::InUse) => Moment(u64::MAX),
+        }
     }
 
     /// Sessions open now.

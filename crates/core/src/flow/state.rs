@@ -163,19 +163,7 @@ impl State {
 
     /// The part of the windows that is still unused, in millionths: the smaller of both (FLOW-23).
     pub fn unused(&self, now: Moment, params: &Params) -> u64 {
-        const WHOLE: u64 = 1_000_000;
-        let share = |window: Window| match window.is_on() {
-            false => WHOLE,
-            true => {
-                let room = window.max.saturating_sub(self.fill(now, window));
-                let share = u128::from(room) * u128::from(WHOLE) / u128::from(window.max);
-                u64::try_from(share).unwrap_or(WHOLE)
-            }
-        };
-        match self.sleeps_until > now.0 {
-            true => 0,
-            false => share(params.low).min(share(params.high)),
-        }
+        self.standing(now, params).1
     }
 
     /// `count` messages may go: they fill the windows from now on.
@@ -194,14 +182,23 @@ impl State {
         self.pending += self.sent.take_back(at, count);
     }
 
-    /// Until when `unused` and `may_send` say the same, if nothing is reported.
-    pub fn steady_until(&self, now: Moment, params: &Params) -> Moment {
+    /// Whether a message may go now, the unused part of the windows as `unused` says it, and until
+    /// when both hold if nothing is reported.
+    pub fn standing(&self, now: Moment, params: &Params) -> (bool, u64, Moment) {
         let asleep = Moment(self.sleeps_until);
-        let first = (asleep > now).then_some(asleep);
-        let windows = [params.low, params.high].into_iter();
-        let on = windows.filter(Window::is_on);
-        let changes = on.filter_map(|window| self.sent.next_leaves(now, window.ttl));
-        changes.chain(first).min().unwrap_or(Moment(u64::MAX))
+        if asleep > now {
+            return (false, 0, asleep);
+        }
+        let (mut unused, mut until) = (WHOLE, Moment(u64::MAX));
+        for window in [params.low, params.high] {
+            if !window.is_on() {
+                continue;
+            }
+            let (sent, leaves) = self.sent.inside(now, window.ttl);
+            unused = unused.min(share(window, sent + self.pending));
+            until = leaves.map_or(until, |at| at.min(until));
+        }
+        (unused > 0, unused, until)
     }
 
     /// Stretches of the past that it holds.
@@ -318,6 +315,16 @@ impl State {
         self.unknown_errors = 0;
         Some(change)
     }
+}
+
+/// All of a window, in the words of `unused`.
+const WHOLE: u64 = 1_000_000;
+
+/// The unused part of a window that holds so many; at least 1 while there is room for one.
+fn share(window: Window, sent: u64) -> u64 {
+    let room = window.max.saturating_sub(sent);
+    let share = u128::from(room) * u128::from(WHOLE) / u128::from(window.max);
+    u64::try_from(share).unwrap_or(WHOLE).max(room.min(1))
 }
 
 /// How long the past of a state with these parameters matters.
