@@ -4,6 +4,8 @@
 //! The unit is the delivery: one message, one recipient. A message is in the store as long as one
 //! of its deliveries is undecided.
 
+pub mod board;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;

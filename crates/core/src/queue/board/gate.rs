@@ -1,0 +1,163 @@
+//! How many jobs of a lane may run (QUEUE-15): all, until its destination cannot be reached; then
+//! none for a while, one probe, and twice as many after each round that succeeds.
+
+/// Most jobs of a lane that run at once.
+pub const CAP: u32 = 64;
+/// How long a lane rests after one failure, two, and so on; the last repeats. Milliseconds.
+const PAUSES: [u64; 5] = [30_000, 60_000, 120_000, 300_000, 600_000];
+/// How long it waits for flow control that names no moment, in milliseconds.
+pub const SHORT_WAIT: u64 = 5_000;
+
+/// Why a lane is not wide open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    Unreachable,
+    /// Flow control gave no leave.
+    NoRoom,
+}
+
+impl Cause {
+    /// The word of `galerne lane list`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Cause::Unreachable => "unreachable",
+            Cause::NoRoom => "flow control",
+        }
+    }
+}
+
+/// The gate of one lane.
+#[derive(Debug)]
+pub struct Gate {
+    /// Jobs that may run at once.
+    window: u32,
+    /// Successes still needed until the window doubles.
+    missing: u32,
+    /// Nothing starts before this moment; 0: it is open.
+    closed_until: u64,
+    /// Failures without a success between them.
+    failures: u32,
+    /// Counts closings: what began before the last of them says nothing any more.
+    epoch: u32,
+    cause: Option<Cause>,
+    why: Option<Box<str>>,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Gate {
+            window: CAP,
+            missing: CAP,
+            closed_until: 0,
+            failures: 0,
+            epoch: 0,
+            cause: None,
+            why: None,
+        }
+    }
+}
+
+impl Gate {
+    pub fn window(&self) -> u32 {
+        self.window
+    }
+
+    pub fn closed_until(&self) -> u64 {
+        self.closed_until
+    }
+
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    pub fn cause(&self) -> Option<Cause> {
+        self.cause
+    }
+
+    pub fn why(&self) -> Option<&str> {
+        self.why.as_deref()
+    }
+
+    /// Whether so many running jobs leave room for another.
+    pub fn admits(&self, running: u32) -> bool {
+        self.closed_until == 0 && running < self.window
+    }
+
+    /// Whether there is nothing to remember of it.
+    pub fn is_wide_open(&self) -> bool {
+        self.cause.is_none()
+    }
+
+    /// The next job is one that finds out.
+    pub fn is_probing(&self) -> bool {
+        self.window == 1
+    }
+
+    /// A job that began in `epoch` did not reach the destination. `chance`: any number.
+    pub fn unreachable(&mut self, now: u64, epoch: u32, chance: u64, why: String) {
+        if epoch != self.epoch {
+            return;
+        }
+        let step = (self.failures as usize).min(PAUSES.len() - 1);
+        let pause = PAUSES.get(step).copied().unwrap_or(SHORT_WAIT);
+        self.failures = self.failures.saturating_add(1);
+        self.why = Some(why.into_boxed_str());
+        self.close(
+            now.saturating_add(spread(pause, chance)),
+            Cause::Unreachable,
+        );
+    }
+
+    /// Flow control gave a job no leave.
+    pub fn no_room(&mut self, now: u64, epoch: u32, not_before: Option<u64>) {
+        if epoch != self.epoch {
+            return;
+        }
+        self.why = None;
+        self.close(wait_until(now, not_before), Cause::NoRoom);
+    }
+
+    /// A job that began in `epoch` reached the destination.
+    pub fn reached(&mut self, epoch: u32) {
+        if epoch != self.epoch || self.cause.is_none() {
+            return;
+        }
+        self.failures = 0;
+        self.missing = self.missing.saturating_sub(1);
+        if self.missing > 0 {
+            return;
+        }
+        self.window = (self.window * 2).min(CAP);
+        self.missing = self.window;
+        if self.window == CAP {
+            self.cause = None;
+            self.why = None;
+        }
+    }
+
+    /// Ends the rest: one probe may go.
+    pub fn open(&mut self) {
+        self.closed_until = 0;
+    }
+
+    fn close(&mut self, until: u64, cause: Cause) {
+        self.epoch = self.epoch.wrapping_add(1);
+        self.window = 1;
+        self.missing = 1;
+        self.closed_until = until.max(1);
+        self.cause = Some(cause);
+    }
+}
+
+/// When to ask flow control again.
+pub fn wait_until(now: u64, not_before: Option<u64>) -> u64 {
+    not_before
+        .filter(|moment| *moment > now)
+        .unwrap_or(now.saturating_add(SHORT_WAIT))
+}
+
+/// A length that is up to a tenth shorter or longer, as a number drawn at random says.
+pub fn spread(length: u64, chance: u64) -> u64 {
+    let tenth = length / 10;
+    length - tenth + chance % (2 * tenth + 1)
+}

@@ -1,0 +1,117 @@
+//! What the board shows of itself: `galerne lane list`, `galerne queue status` and the gauges.
+
+use std::collections::HashMap;
+
+use super::{Board, Cause, Place};
+
+/// Deliveries by where they stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Not due yet.
+    pub waiting: u64,
+    /// Due, but not begun.
+    pub ready: u64,
+    pub held: u64,
+    pub running: u64,
+    /// Too old, and not given out yet.
+    pub expired: u64,
+    /// Nothing is ever there.
+    nowhere: u64,
+}
+
+impl Tally {
+    pub(super) fn of(&mut self, place: Place) -> &mut u64 {
+        match place {
+            Place::Nowhere => &mut self.nowhere,
+            Place::Waiting => &mut self.waiting,
+            Place::Ready => &mut self.ready,
+            Place::Held => &mut self.held,
+            Place::Running => &mut self.running,
+            Place::Expired => &mut self.expired,
+        }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> u64 {
+        self.waiting + self.ready + self.held + self.running + self.expired
+    }
+}
+
+/// What is on the board.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub tally: Tally,
+    pub jobs_running: u32,
+}
+
+/// A lane as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneRow {
+    pub name: String,
+    pub tally: Tally,
+    pub jobs_running: u32,
+    /// Jobs that may run at once.
+    pub window: u32,
+    /// Nothing starts before, in milliseconds since 1970.
+    pub closed_until: Option<u64>,
+    /// Why it is closed or opens gradually.
+    pub cause: Option<Cause>,
+    /// The same in words.
+    pub why: Option<String>,
+    /// Deliveries that are suspended, for whatever rule.
+    pub suspended: u64,
+    /// The whole lane is suspended, for this reason.
+    pub reason: Option<String>,
+    /// When the oldest message in it came, in milliseconds since 1970.
+    pub oldest: Option<u64>,
+}
+
+impl Board {
+    /// How much there is.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// When the message with the lowest number came, in milliseconds since 1970.
+    pub fn oldest(&self) -> Option<u64> {
+        let (_, id) = self.messages.first()?;
+        Some(self.slots.at(*id).received)
+    }
+
+    /// All lanes by name. Looks at every job: for people.
+    pub fn rows(&self) -> Vec<LaneRow> {
+        let mut rows: HashMap<u32, LaneRow> = HashMap::new();
+        for (id, lane) in self.lanes.all() {
+            let closed = lane.gate.closed_until();
+            let row = LaneRow {
+                name: lane.name.to_string(),
+                tally: lane.tally,
+                jobs_running: lane.running,
+                window: lane.gate.window(),
+                closed_until: (closed > 0).then_some(closed),
+                cause: lane.gate.cause(),
+                why: lane.gate.why().map(str::to_owned),
+                suspended: 0,
+                reason: self.lanes.rules().reason(&lane.name).map(str::to_owned),
+                oldest: None,
+            };
+            rows.insert(id, row);
+        }
+        for (_, slot) in self.slots.iter() {
+            if slot.place == Place::Nowhere {
+                continue;
+            }
+            let (lane, is_suspended) = self.lanes.standing(slot.line);
+            let Some(row) = rows.get_mut(&lane) else {
+                continue;
+            };
+            row.oldest = Some(row.oldest.unwrap_or(u64::MAX).min(slot.received));
+            if is_suspended && !matches!(slot.place, Place::Running | Place::Expired) {
+                row.suspended += slot.recipients.count();
+            }
+        }
+        let mut rows: Vec<LaneRow> = rows.into_values().collect();
+        rows.sort_by(|a, b| a.name.cmp(&b.name));
+        rows
+    }
+}

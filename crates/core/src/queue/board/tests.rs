@@ -1,0 +1,310 @@
+use super::*;
+
+const HOUR: u64 = 3_600_000;
+const DAY: u64 = 24 * HOUR;
+const T: u64 = 1_700_000_000_000;
+
+/// A job of one recipient that came at `T` and is due.
+fn entry(message: u64, lane: &str) -> Entry<'_> {
+    Entry {
+        message: MessageNo(message),
+        recipients: Recipients::One(0),
+        lane,
+        account: "shop",
+        sender: "example.com",
+        received: T,
+        due: T,
+        expires: T + 2 * DAY,
+        held: false,
+    }
+}
+
+fn board(places: u32, entries: impl IntoIterator<Item = Entry<'static>>) -> Board {
+    let mut board = Board::new(places);
+    for entry in entries {
+        board.add(T, entry);
+    }
+    board
+}
+
+fn tried(board: &mut Board, now: u64) -> Option<Job> {
+    match board.next(now)? {
+        Start::Try(job) => Some(job),
+        Start::Expired(expired) => panic!("expired: {expired:?}"),
+    }
+}
+
+/// All that starts now.
+fn all(board: &mut Board, now: u64) -> Vec<Job> {
+    std::iter::from_fn(|| tried(board, now)).collect()
+}
+
+fn numbers(jobs: &[Job]) -> Vec<u64> {
+    jobs.iter().map(|job| job.message.0).collect()
+}
+
+fn again(job: &Job, due: u64) -> Vec<Again<'static>> {
+    vec![Again {
+        recipients: job.recipients.clone(),
+        due,
+        lane: None,
+        end: End::Back,
+    }]
+}
+
+fn unreachable() -> After {
+    After::Unreachable {
+        why: "connection refused".to_owned(),
+        chance: 0,
+    }
+}
+
+fn row(board: &Board, name: &str) -> LaneRow {
+    let mut rows = board.rows().into_iter();
+    rows.find(|row| row.name == name).unwrap()
+}
+
+#[test]
+fn queue_12_a_job_starts_when_it_is_due_and_the_board_says_when() {
+    let mut board = Board::new(10);
+    assert_eq!(board.wake_at(), None);
+    let due = T + 300_000;
+    board.add(
+        T,
+        Entry {
+            due,
+            ..entry(1, "domain a")
+        },
+    );
+    assert_eq!(board.next(T), None);
+    assert_eq!(board.wake_at(), Some(due));
+    assert_eq!(board.next(due - 1), None);
+    let job = tried(&mut board, due).unwrap();
+    assert_eq!(
+        (job.message, job.lane.as_ref(), job.is_probe),
+        (MessageNo(1), "domain a", false)
+    );
+    assert_eq!((board.next(due), board.wake_at()), (None, None));
+    let later = due + 600_000;
+    assert!(
+        board
+            .done(due + 5, job.ticket, After::Reached, again(&job, later))
+            .is_some()
+    );
+    assert_eq!(board.wake_at(), Some(later));
+    let job = tried(&mut board, later).unwrap();
+    assert!(
+        board
+            .done(later, job.ticket, After::Reached, Vec::new())
+            .is_some()
+    );
+    assert_eq!(
+        board.done(later, job.ticket, After::Reached, Vec::new()),
+        None
+    );
+    assert_eq!(board.counts(), Counts::default());
+    assert_eq!((board.rows(), board.oldest()), (Vec::new(), None));
+}
+
+#[test]
+fn queue_14_lanes_take_turns_and_one_leaves_room_for_others() {
+    let one = (0..100).map(|n| entry(n, "domain slow"));
+    let mut board = board(20, one);
+    // At most half of what others do not use.
+    assert_eq!(all(&mut board, T).len(), 10);
+    for n in 100..110 {
+        board.add(T, entry(n, "domain other"));
+    }
+    let jobs = all(&mut board, T);
+    assert_eq!(numbers(&jobs), [100, 101, 102, 103, 104]);
+    for n in 200..210 {
+        let lane: &'static str = ["domain b", "domain c"][n as usize % 2];
+        board.add(T, entry(n, lane));
+    }
+    assert_eq!(numbers(&all(&mut board, T)), [200, 201, 202, 203, 204]);
+    assert_eq!(board.wake_at(), board.timeline.first().map(|first| first.0));
+    board.set_places(30);
+    assert_eq!(board.wake_at(), Some(0));
+}
+
+#[test]
+fn queue_14_no_lane_runs_more_than_64() {
+    let mut board = board(1_000, (0..200).map(|n| entry(n, "domain a")));
+    assert_eq!(all(&mut board, T).len(), 64);
+}
+
+#[test]
+fn queue_14_accounts_take_turns_and_each_is_served_in_order() {
+    let mut board = Board::new(100);
+    for n in 0..6 {
+        board.add(T, entry(n, "domain a"));
+    }
+    for n in 6..8 {
+        board.add(
+            T,
+            Entry {
+                account: "blog",
+                ..entry(n, "domain a")
+            },
+        );
+    }
+    let jobs = all(&mut board, T);
+    assert_eq!(numbers(&jobs), [0, 6, 1, 7, 2, 3, 4, 5]);
+}
+
+#[test]
+fn queue_15_a_lane_that_comes_back_opens_with_one_probe_then_doubles() {
+    let mut board = board(1_000, (0..300).map(|n| entry(n, "domain a")));
+    let jobs = all(&mut board, T);
+    assert_eq!(jobs.len(), 64);
+    // All that were under way fail: it counts once.
+    for job in &jobs {
+        board.done(T, job.ticket, unreachable(), again(job, T + HOUR));
+    }
+    let pauses = [27_000, 54_000, 108_000, 270_000, 540_000, 540_000];
+    let mut now = T;
+    for pause in pauses {
+        assert_eq!(board.next(now), None);
+        assert_eq!(board.wake_at(), Some(now + pause));
+        now += pause;
+        let jobs = all(&mut board, now);
+        assert_eq!((jobs.len(), jobs[0].is_probe), (1, true));
+        board.done(
+            now,
+            jobs[0].ticket,
+            unreachable(),
+            again(&jobs[0], now + HOUR),
+        );
+    }
+    let shown = row(&board, "domain a");
+    assert_eq!((shown.window, shown.closed_until), (1, Some(now + 540_000)));
+    assert_eq!(shown.why.as_deref(), Some("connection refused"));
+    assert_eq!(shown.cause, Some(Cause::Unreachable));
+    now += 540_000;
+    for size in [1, 2, 4, 8, 16, 32, 64] {
+        let jobs = all(&mut board, now);
+        assert_eq!(jobs.len(), size);
+        for job in jobs {
+            board.done(now, job.ticket, After::Reached, Vec::new());
+        }
+    }
+    assert_eq!(row(&board, "domain a").cause, None);
+}
+
+#[test]
+fn queue_15_flow_control_makes_a_lane_wait_and_the_job_keeps_its_place() {
+    let mut board = board(100, (0..3).map(|n| entry(n, "domain a")));
+    let job = tried(&mut board, T).unwrap();
+    let until = T + 20_000;
+    let no_room = |not_before, whom| After::NoRoom { not_before, whom };
+    let front = |job: &Job| {
+        vec![Again {
+            end: End::Front,
+            ..again(job, T).remove(0)
+        }]
+    };
+    board.done(T, job.ticket, no_room(Some(until), Whom::Lane), front(&job));
+    assert_eq!(board.next(T), None);
+    assert_eq!(board.wake_at(), Some(until));
+    let jobs = all(&mut board, until);
+    assert_eq!(numbers(&jobs), [0]);
+    board.done(
+        until,
+        jobs[0].ticket,
+        no_room(None, Whom::Lane),
+        front(&jobs[0]),
+    );
+    assert_eq!(board.wake_at(), Some(until + 5_000));
+    board.look_again(until);
+    assert_eq!(numbers(&all(&mut board, until)), [0]);
+}
+
+#[test]
+fn queue_14_a_sender_that_flow_control_holds_back_does_not_hold_back_others() {
+    let mut board = Board::new(100);
+    for n in 0..2 {
+        board.add(T, entry(n, "domain a"));
+    }
+    let job = tried(&mut board, T).unwrap();
+    for n in 2..4 {
+        board.add(
+            T,
+            Entry {
+                sender: "example.net",
+                ..entry(n, "domain a")
+            },
+        );
+    }
+    let after = After::NoRoom {
+        not_before: Some(T + HOUR),
+        whom: Whom::Sender,
+    };
+    board.done(T, job.ticket, after, again(&job, T));
+    assert_eq!(numbers(&all(&mut board, T)), [2, 3]);
+    assert_eq!(board.wake_at(), Some(T + HOUR));
+    assert_eq!(numbers(&all(&mut board, T + HOUR)), [1, 0]);
+}
+
+#[test]
+fn queue_13_t_55_what_is_too_old_is_given_out_in_every_state() {
+    let mut board = Board::new(100);
+    let expires = T + HOUR;
+    let at = |n, lane| Entry {
+        expires,
+        ..entry(n, lane)
+    };
+    board.add(
+        T,
+        Entry {
+            due: T + 2 * HOUR,
+            ..at(0, "domain waiting")
+        },
+    );
+    board.add(
+        T,
+        Entry {
+            held: true,
+            ..at(1, "domain held")
+        },
+    );
+    board.suspend(Rule {
+        lane: Some("domain suspended".to_owned()),
+        ..Rule::default()
+    });
+    board.add(T, at(2, "domain suspended"));
+    board.add(T, at(3, "domain closed"));
+    let probe = tried(&mut board, T).unwrap();
+    for _ in 0..5 {
+        board.add(T, at(4, "domain closed"));
+    }
+    board.done(T, probe.ticket, unreachable(), again(&probe, T + HOUR));
+    for _ in 0..4 {
+        let now = board.wake_at().unwrap();
+        let job = tried(&mut board, now).unwrap();
+        board.done(now, job.ticket, unreachable(), again(&job, now + HOUR));
+    }
+    let now = board.wake_at().unwrap();
+    let late = tried(&mut board, now).unwrap();
+    assert!(board.wake_at().unwrap() <= expires);
+    board.set_places(0);
+    let mut now = T;
+    let mut ends = Vec::new();
+    while now < expires {
+        assert_eq!(board.next(now), None);
+        now = board.wake_at().unwrap();
+    }
+    assert_eq!(now, expires);
+    while let Some(start) = board.next(now) {
+        let Start::Expired(expired) = start else {
+            panic!("{start:?}")
+        };
+        assert!(!expired.by_operator);
+        ends.push(expired.message.0);
+    }
+    ends.sort();
+    assert_eq!(ends, [0, 1, 2, 3, 4, 4, 4, 4]);
+    // What runs expires when it comes back.
+    board.done(now, late.ticket, After::Reached, again(&late, now + HOUR));
+    assert!(matches!(board.next(now), Some(Start::Expired(_))));
+    assert_eq!(board.counts(), Counts::default());
+}
