@@ -36,7 +36,7 @@ impl Default for Options {
 
 /// Writes `logs/` and the error logs of groups.
 pub struct Logs {
-    queue: Arc<Queue>,
+    queue: Arc<Queue<Record>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -122,7 +122,7 @@ impl EventSink for Logs {
     }
 }
 
-fn run(queue: &Queue, mut files: Files) {
+fn run(queue: &Queue<Record>, mut files: Files) {
     let mut records = Vec::new();
     let mut lost = 0;
     loop {

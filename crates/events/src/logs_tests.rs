@@ -472,7 +472,7 @@ fn conf_87_a_flood_is_bounded_and_its_loss_is_said() {
         at: SystemTime::now(),
         text: "x".into(),
     };
-    (0..40_000).for_each(|_| queue.push([line()]));
+    (0..40_000).for_each(|_| _ = queue.push([line()]));
     let mut records = Vec::new();
     let batch = queue.take(&mut records);
     assert_eq!(

@@ -6,8 +6,6 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::record::Record;
-
 /// Records that may wait; beyond, they are lost and counted.
 const MOST: usize = 32_768;
 /// So many are worth waking the writer before its moment is over.
@@ -17,16 +15,16 @@ pub(crate) const MOMENT: Duration = Duration::from_millis(100);
 /// An idle writer looks at the calendar this often.
 const IDLE: Duration = Duration::from_secs(60);
 
-#[derive(Debug, Default)]
-pub(crate) struct Queue {
-    state: Mutex<State>,
+#[derive(Debug)]
+pub(crate) struct Queue<T> {
+    state: Mutex<State<T>>,
     wake: Condvar,
     served: Condvar,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    records: Vec<Record>,
+#[derive(Debug)]
+struct State<T> {
+    records: Vec<T>,
     idle: bool,
     lost: u64,
     /// Flushes asked for, and how many of them are done.
@@ -43,13 +41,31 @@ pub(crate) struct Batch {
     asked: u64,
 }
 
-impl Queue {
-    /// Hands over records, all or none. Never waits for the disk.
-    pub(crate) fn push(&self, records: impl IntoIterator<Item = Record>) {
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Queue {
+            state: Mutex::new(State {
+                records: Vec::new(),
+                idle: false,
+                lost: 0,
+                asked: 0,
+                done: 0,
+                stopping: false,
+                stopped: false,
+            }),
+            wake: Condvar::new(),
+            served: Condvar::new(),
+        }
+    }
+}
+
+impl<T> Queue<T> {
+    /// Hands over records, all or none, and says whether they are taken. Never waits for the disk.
+    pub(crate) fn push(&self, records: impl IntoIterator<Item = T>) -> bool {
         let mut state = self.lock();
         if state.stopped || state.records.len() >= MOST {
             state.lost += 1;
-            return;
+            return false;
         }
         let before = state.records.len();
         state.records.extend(records);
@@ -59,6 +75,12 @@ impl Queue {
             drop(state);
             self.wake.notify_one();
         }
+        true
+    }
+
+    /// Counts a record that is not handed over.
+    pub(crate) fn lose(&self) {
+        self.lock().lost += 1;
     }
 
     /// Waits until what was pushed before is written.
@@ -83,8 +105,8 @@ impl Queue {
 
     /// For the writer: waits for something to do and takes all of it into `records`, which must
     /// be empty. An empty batch is a look at the calendar.
-    pub(crate) fn take(&self, records: &mut Vec<Record>) -> Batch {
-        let urgent = |s: &State| s.stopping || s.asked > s.done;
+    pub(crate) fn take(&self, records: &mut Vec<T>) -> Batch {
+        let urgent = |s: &State<T>| s.stopping || s.asked > s.done;
         let mut state = self.lock();
         if state.records.is_empty() && !urgent(&state) {
             state.idle = true;
@@ -118,7 +140,7 @@ impl Queue {
         self.served.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
