@@ -7,7 +7,8 @@
 //! fewest running jobs goes first, of equal ones that which started longest ago, so that none
 //! delays another.
 //!
-//! Whatever state a job is in, it is given out as expired when its time has come (QUEUE-13).
+//! Whatever state a job is in, it is given out as expired when its time has come (QUEUE-13), and its
+//! sender is told of the delay (RET-39).
 
 mod gate;
 mod lanes;
@@ -16,7 +17,7 @@ mod rows;
 mod slab;
 mod suspension;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use crate::queue::MessageNo;
 pub use gate::{CAP, Cause, spread};
 use lanes::Lanes;
 pub use operator::Touched;
-pub use rows::{Counts, LaneRow, Tally};
+pub use rows::{Counts, LaneRow, Standing, Tally};
 pub use slab::End;
 use slab::{Link, Linked, List, Slab};
 pub use suspension::{MOST_RULES, Rule, RuleNo};
@@ -90,6 +91,8 @@ pub struct Entry<'a> {
     pub due: u64,
     /// When it is too old.
     pub expires: u64,
+    /// When its sender is to be told that it is delayed.
+    pub tell: Option<u64>,
     pub held: bool,
 }
 
@@ -123,6 +126,15 @@ pub enum Start {
     Try(Job),
     /// Its time is over; the board has forgotten it.
     Expired(Expired),
+    /// It is delayed, and the moment has come to say so; it stays where it is.
+    Delayed(Delayed),
+}
+
+/// A job of which it is to be said that it is delayed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delayed {
+    pub message: MessageNo,
+    pub recipients: Recipients,
 }
 
 /// A job whose time is over.
@@ -168,6 +180,8 @@ pub enum Whom {
 pub struct Again<'a> {
     pub recipients: Recipients,
     pub due: u64,
+    /// As in [`Entry`].
+    pub tell: Option<u64>,
     /// Another lane, if a better one is known now.
     pub lane: Option<&'a str>,
     /// Where it stands if it is due already: a job that could not be tried keeps its place.
@@ -211,6 +225,8 @@ struct Slot {
     received: u64,
     due: u64,
     expires: u64,
+    /// `u64::MAX`: never.
+    tell: u64,
     recipients: Recipients,
     link: Link,
     /// Its sender in its lane.
@@ -233,8 +249,8 @@ impl Slot {
     /// When something happens to it by itself.
     fn wakes(&self) -> Option<u64> {
         match self.place {
-            Place::Waiting => Some(self.due.min(self.expires)),
-            Place::Ready | Place::Held => Some(self.expires),
+            Place::Waiting => Some(self.due.min(self.expires).min(self.tell)),
+            Place::Ready | Place::Held => Some(self.expires.min(self.tell)),
             Place::Nowhere | Place::Running | Place::Expired => None,
         }
     }
@@ -250,13 +266,14 @@ pub struct Board {
     /// (moment, message, slot) of what happens by itself.
     timeline: BTreeSet<(u64, u64, u32)>,
     expired: List,
+    delayed: VecDeque<Delayed>,
     /// For recipients whose job runs, by slot.
     wishes: BTreeMap<u32, Vec<(u32, Wish)>>,
     counts: Counts,
     places: u32,
     serial: u32,
-    /// An expired job was given out last.
-    was_expired: bool,
+    /// Something else than a job to try was given out last.
+    was_news: bool,
 }
 
 impl Board {
@@ -268,11 +285,12 @@ impl Board {
             messages: BTreeSet::new(),
             timeline: BTreeSet::new(),
             expired: List::default(),
+            delayed: VecDeque::new(),
             wishes: BTreeMap::new(),
             counts: Counts::default(),
             places,
             serial: 0,
-            was_expired: false,
+            was_news: false,
         }
     }
 
@@ -290,6 +308,7 @@ impl Board {
             due: entry.due,
             expires: entry.expires,
             recipients: entry.recipients,
+            tell: entry.tell.unwrap_or(u64::MAX),
             line,
             ..Slot::default()
         };
@@ -297,36 +316,44 @@ impl Board {
         self.settle(now, id, entry.held, End::Back);
     }
 
-    /// What is to happen now; to be asked until there is nothing.
+    /// What is to happen now; to be asked until there is nothing. Jobs to try and other news take
+    /// turns.
     pub fn next(&mut self, now: u64) -> Option<Start> {
-        let expired_first = !self.was_expired;
-        if expired_first && let Some(expired) = self.next_expired(now) {
-            self.was_expired = true;
-            return Some(Start::Expired(expired));
+        let news_first = !self.was_news;
+        if news_first && let Some(news) = self.next_news(now) {
+            self.was_news = true;
+            return Some(news);
         }
-        self.was_expired = false;
+        self.was_news = false;
         if let Some(job) = self.next_try(now) {
             return Some(Start::Try(job));
         }
-        self.next_expired(now).map(Start::Expired)
+        self.next_news(now)
     }
 
-    /// The next job whose time is over.
-    pub fn next_expired(&mut self, now: u64) -> Option<Expired> {
-        while self.expired.is_empty() && self.wake_some(now) {}
+    /// The next job that is expired or delayed.
+    pub fn next_news(&mut self, now: u64) -> Option<Start> {
+        while !self.has_news() && self.wake_some(now) {}
+        if let Some(delayed) = self.delayed.pop_front() {
+            return Some(Start::Delayed(delayed));
+        }
         if self.expired.is_empty() {
             return None;
         }
         let id = self.expired.first();
         self.leave(id);
         let slot = self.forget(now, id);
-        Some(Expired {
+        Some(Start::Expired(Expired {
             message: MessageNo(slot.message),
             recipients: slot.recipients,
             received: slot.received,
             expires: slot.expires,
             by_operator: slot.by_operator,
-        })
+        }))
+    }
+
+    fn has_news(&self) -> bool {
+        !self.expired.is_empty() || !self.delayed.is_empty()
     }
 
     /// The next job to try.
@@ -346,7 +373,7 @@ impl Board {
     /// When `next` is to be asked again, if nothing is added or done before: 0 for at once, `None`
     /// for never.
     pub fn wake_at(&self) -> Option<u64> {
-        if !self.expired.is_empty() || self.startable().is_some() {
+        if self.has_news() || self.startable().is_some() {
             return Some(0);
         }
         let job = self.timeline.first().map(|(moment, ..)| *moment);
@@ -425,6 +452,7 @@ impl Board {
                 due: back.due,
                 expires: of.expires,
                 recipients: of_group.into(),
+                tell: back.tell.unwrap_or(u64::MAX),
                 line,
                 ..Slot::default()
             };
@@ -477,6 +505,9 @@ impl Board {
             if moment > now {
                 break;
             }
+            if self.tell_of_delay(now, id) {
+                continue;
+            }
             let is_held = self.slots.at(id).place == Place::Held;
             self.leave(id);
             self.settle(now, id, is_held, End::Back);
@@ -485,6 +516,26 @@ impl Board {
         let is_late = |moment: &u64| *moment <= now;
         let job = self.timeline.first().map(|(moment, ..)| *moment);
         job.filter(is_late).is_some() || self.lanes.wake_at().filter(is_late).is_some()
+    }
+
+    /// If that is why a job wakes: it keeps its place.
+    fn tell_of_delay(&mut self, now: u64, id: u32) -> bool {
+        let slot = self.slots.at_mut(id);
+        if slot.tell > now || slot.expires <= now {
+            return false;
+        }
+        if let Some(moment) = slot.wakes() {
+            self.timeline.remove(&(moment, slot.message, id));
+        }
+        slot.tell = u64::MAX;
+        if let Some(moment) = slot.wakes() {
+            self.timeline.insert((moment, slot.message, id));
+        }
+        self.delayed.push_back(Delayed {
+            message: MessageNo(slot.message),
+            recipients: slot.recipients.clone(),
+        });
+        true
     }
 
     fn insert(&mut self, slot: Slot) -> u32 {
@@ -531,8 +582,8 @@ impl Board {
         if let Some(moment) = slot.wakes() {
             self.timeline.insert((moment, message, id));
         }
-        if place == Place::Running {
-            self.counts.jobs_running += 1;
+        if let Some(jobs) = self.counts.jobs(place) {
+            *jobs += 1;
         }
         *self.counts.tally.of(place) += count;
         self.lanes
@@ -549,8 +600,8 @@ impl Board {
             self.timeline.remove(&(moment, message, id));
         }
         let place = std::mem::take(&mut slot.place);
-        if place == Place::Running {
-            self.counts.jobs_running -= 1;
+        if let Some(jobs) = self.counts.jobs(place) {
+            *jobs -= 1;
         }
         *self.counts.tally.of(place) -= count;
         self.lanes.leave(&mut self.slots, id, line, place, count);

@@ -78,6 +78,16 @@ impl Board {
         touched
     }
 
+    /// Forgets deliveries that neither run nor are too old, and gives them: they go on in another
+    /// way. Nothing is wished of the others.
+    pub fn withdraw(&mut self, now: u64, message: MessageNo, which: Which<'_>) -> Vec<u32> {
+        let may = |place| matches!(place, Place::Waiting | Place::Ready | Place::Held);
+        let touched = self.for_each(now, message, which, may, |board, id| {
+            board.forget(now, id);
+        });
+        touched.now
+    }
+
     /// Gives deliveries out as expired.
     pub fn expire(&mut self, now: u64, message: MessageNo, which: Which<'_>) -> Touched {
         let may = |place| matches!(place, Place::Waiting | Place::Ready | Place::Held);
@@ -91,7 +101,7 @@ impl Board {
         self.lanes.look_again(now);
     }
 
-    fn jobs(&self, message: MessageNo) -> Vec<u32> {
+    pub(super) fn jobs(&self, message: MessageNo) -> Vec<u32> {
         let range = self.messages.range((message.0, 0)..=(message.0, u32::MAX));
         range.map(|(_, id)| *id).collect()
     }
@@ -146,6 +156,7 @@ impl Board {
             due: slot.due,
             expires: slot.expires,
             recipients: Recipients::from(meant),
+            tell: slot.tell,
             line: slot.line,
             ..Slot::default()
         };

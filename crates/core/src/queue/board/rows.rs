@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Board, Cause, Place};
+use crate::queue::MessageNo;
 
 /// Deliveries by where they stand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,7 +42,18 @@ impl Tally {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub tally: Tally,
+    pub jobs_ready: u32,
     pub jobs_running: u32,
+}
+
+impl Counts {
+    pub(super) fn jobs(&mut self, place: Place) -> Option<&mut u32> {
+        match place {
+            Place::Ready => Some(&mut self.jobs_ready),
+            Place::Running => Some(&mut self.jobs_running),
+            Place::Nowhere | Place::Waiting | Place::Held | Place::Expired => None,
+        }
+    }
 }
 
 /// A lane as it stands.
@@ -66,7 +78,34 @@ pub struct LaneRow {
     pub oldest: Option<u64>,
 }
 
+/// Where a delivery stands, for lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Until it is due, or for its turn.
+    Waiting,
+    Suspended,
+    Held,
+    Running,
+}
+
 impl Board {
+    /// Where a delivery stands; `None`: it is not on the board.
+    pub fn standing(&self, message: MessageNo, recipient: u32) -> Option<Standing> {
+        let mut jobs = self.jobs(message).into_iter();
+        let id = jobs.find(|id| {
+            let recipients = self.slots.at(*id).recipients.as_slice();
+            recipients.contains(&recipient)
+        })?;
+        let slot = self.slots.at(id);
+        let (_, is_suspended) = self.lanes.standing(slot.line);
+        Some(match slot.place {
+            Place::Running => Standing::Running,
+            Place::Held => Standing::Held,
+            _ if is_suspended => Standing::Suspended,
+            Place::Nowhere | Place::Waiting | Place::Ready | Place::Expired => Standing::Waiting,
+        })
+    }
+
     /// How much there is.
     pub fn counts(&self) -> Counts {
         self.counts

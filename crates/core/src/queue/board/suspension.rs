@@ -121,6 +121,17 @@ impl Rules {
         Some(number)
     }
 
+    /// Takes a rule with the number that it had.
+    fn restore(&mut self, number: RuleNo, rule: Rule) -> bool {
+        let has_room = self.rules.len() < MOST_RULES;
+        if has_room {
+            self.last = self.last.max(number.0);
+            self.rules.insert(number, rule);
+            self.count();
+        }
+        has_room
+    }
+
     fn remove(&mut self, number: RuleNo) -> Option<Rule> {
         let rule = self.rules.remove(&number);
         self.count();
@@ -138,6 +149,12 @@ impl Board {
     /// there are too many rules.
     pub fn suspend(&mut self, rule: Rule) -> Option<RuleNo> {
         self.lanes.change_rules(|rules| rules.add(rule))
+    }
+
+    /// Suspends again what was suspended before a restart, under the same number. `false`: there are
+    /// too many rules.
+    pub fn restore(&mut self, number: RuleNo, rule: Rule) -> bool {
+        self.lanes.change_rules(|rules| rules.restore(number, rule))
     }
 
     /// Takes a rule back, and gives it.

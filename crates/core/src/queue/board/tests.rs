@@ -15,6 +15,7 @@ fn entry(message: u64, lane: &str) -> Entry<'_> {
         received: T,
         due: T,
         expires: T + 2 * DAY,
+        tell: None,
         held: false,
     }
 }
@@ -30,7 +31,7 @@ fn board(places: u32, entries: impl IntoIterator<Item = Entry<'static>>) -> Boar
 fn tried(board: &mut Board, now: u64) -> Option<Job> {
     match board.next(now)? {
         Start::Try(job) => Some(job),
-        Start::Expired(expired) => panic!("expired: {expired:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -47,6 +48,7 @@ fn again(job: &Job, due: u64) -> Vec<Again<'static>> {
     vec![Again {
         recipients: job.recipients.clone(),
         due,
+        tell: None,
         lane: None,
         end: End::Back,
     }]
@@ -307,4 +309,238 @@ fn queue_13_t_55_what_is_too_old_is_given_out_in_every_state() {
     board.done(now, late.ticket, After::Reached, again(&late, now + HOUR));
     assert!(matches!(board.next(now), Some(Start::Expired(_))));
     assert_eq!(board.counts(), Counts::default());
+}
+
+#[test]
+fn ret_39_the_sender_is_told_of_a_delay_once_wherever_the_job_is() {
+    let mut board = Board::new(100);
+    let tell = Some(T + 4 * HOUR);
+    board.add(
+        T,
+        Entry {
+            tell,
+            ..entry(0, "domain a")
+        },
+    );
+    board.add(
+        T,
+        Entry {
+            tell,
+            held: true,
+            ..entry(1, "domain a")
+        },
+    );
+    board.add(
+        T,
+        Entry {
+            tell,
+            due: T + DAY,
+            ..entry(2, "domain a")
+        },
+    );
+    let job = tried(&mut board, T).unwrap();
+    board.add(
+        T,
+        Entry {
+            tell,
+            ..entry(3, "domain a")
+        },
+    );
+    board.done(T, job.ticket, unreachable(), again(&job, T + HOUR));
+    board.set_places(0);
+    let mut told = Vec::new();
+    while let Some(now) = board.wake_at().filter(|now| *now < T + DAY) {
+        while let Some(start) = board.next(now) {
+            let Start::Delayed(delayed) = start else {
+                panic!("{start:?}")
+            };
+            assert_eq!(now, T + 4 * HOUR);
+            told.push(delayed.message.0);
+        }
+    }
+    assert_eq!(told, [1, 2, 3], "nobody asked for it when 0 came back");
+}
+
+#[test]
+fn queue_18_suspended_mail_waits_and_others_do_not_wait_for_it() {
+    let mut board = Board::new(100);
+    let address = "192.0.2.10".parse().unwrap();
+    let rule = |lane: Option<&str>, sender: Option<&str>, account: Option<&str>| Rule {
+        lane: lane.map(str::to_owned),
+        sender: sender.map(str::to_owned),
+        account: account.map(str::to_owned),
+        reason: "abuse".to_owned(),
+        ..Rule::default()
+    };
+    let account = board.suspend(rule(None, None, Some("shop"))).unwrap();
+    let sender = board
+        .suspend(rule(Some("domain b"), Some(""), None))
+        .unwrap();
+    board.suspend(Rule {
+        until: Some(T + HOUR),
+        ..rule(Some("domain c"), None, None)
+    });
+    board.suspend(Rule {
+        outbound: Some(address),
+        ..rule(Some("domain a"), None, None)
+    });
+    board.add(T, entry(0, "domain a"));
+    board.add(
+        T,
+        Entry {
+            account: "blog",
+            ..entry(1, "domain a")
+        },
+    );
+    board.add(
+        T,
+        Entry {
+            account: "blog",
+            sender: "",
+            ..entry(2, "domain b")
+        },
+    );
+    board.add(
+        T,
+        Entry {
+            account: "blog",
+            ..entry(3, "domain b")
+        },
+    );
+    board.add(
+        T,
+        Entry {
+            account: "blog",
+            ..entry(4, "domain c")
+        },
+    );
+    let jobs = all(&mut board, T);
+    assert_eq!(numbers(&jobs), [1, 3]);
+    assert_eq!(jobs[0].without, [address]);
+    assert!(jobs[1].without.is_empty());
+    assert_eq!(row(&board, "domain a").suspended, 1);
+    assert_eq!(row(&board, "domain c").reason.as_deref(), Some("abuse"));
+    assert_eq!(row(&board, "domain b").reason, None);
+    assert_eq!(board.wake_at(), Some(T + HOUR));
+    assert_eq!(numbers(&all(&mut board, T + HOUR)), [4]);
+    assert_eq!(
+        board.resume(account).unwrap().account.as_deref(),
+        Some("shop")
+    );
+    assert_eq!(board.wake_at(), Some(0));
+    assert_eq!(numbers(&all(&mut board, T + HOUR)), [0]);
+    assert!(board.resume(account).is_none());
+    board.resume(sender);
+    assert_eq!(numbers(&all(&mut board, T + HOUR)), [2]);
+    assert_eq!(board.rules().count(), 1);
+}
+
+#[test]
+fn queue_16_operators_hold_release_retry_remove_and_bounce() {
+    let mut board = Board::new(100);
+    let of = |recipients: &[u32]| Recipients::from(recipients);
+    let (one, two) = (MessageNo(1), MessageNo(2));
+    let later = T + HOUR;
+    board.add(
+        T,
+        Entry {
+            recipients: of(&[0, 1, 2, 3]),
+            due: later,
+            ..entry(1, "domain a")
+        },
+    );
+    board.add(
+        T,
+        Entry {
+            recipients: of(&[4]),
+            due: later,
+            ..entry(1, "domain b")
+        },
+    );
+    board.add(
+        T,
+        Entry {
+            due: later,
+            ..entry(2, "domain a")
+        },
+    );
+    assert_eq!(board.hold(T, one, Some(&[1, 4, 9])).now, [1, 4]);
+    assert_eq!(board.hold(T, one, Some(&[1])).count(), 0);
+    assert_eq!(board.counts().tally.held, 2);
+    assert_eq!(
+        board.retry(T, one, None).now,
+        [0, 2, 3],
+        "what is held stays so"
+    );
+    let job = tried(&mut board, T).unwrap();
+    assert_eq!((job.message, job.recipients.clone()), (one, of(&[0, 2, 3])));
+    // While it runs.
+    assert_eq!(board.hold(T, one, Some(&[0])).later, [0]);
+    assert_eq!(board.release(T, one, Some(&[0])).later, [0]);
+    assert_eq!(board.hold(T, one, Some(&[0])).later, [0]);
+    assert_eq!(board.remove(T, one, Some(&[2])).later, [2]);
+    assert_eq!(board.expire(T, one, Some(&[3])).later, [3]);
+    let wanted = board
+        .done(T, job.ticket, After::Reached, again(&job, T))
+        .unwrap();
+    assert_eq!((wanted.removed, wanted.held), (vec![2], vec![0]));
+    let expired = |recipients: &[u32], message| {
+        Some(Start::Expired(Expired {
+            message,
+            recipients: of(recipients),
+            received: T,
+            expires: T + 2 * DAY,
+            by_operator: true,
+        }))
+    };
+    assert_eq!(board.next(T), expired(&[3], one));
+    assert_eq!(board.expire(T, two, None).now, [0]);
+    assert_eq!(board.wake_at(), Some(0));
+    assert_eq!(board.next(T), expired(&[0], two));
+    assert_eq!(board.release(T, one, Some(&[4])).now, [4]);
+    assert_eq!(board.remove(T, one, None).count(), 3);
+    assert_eq!((board.counts(), board.wake_at()), (Counts::default(), None));
+}
+
+#[test]
+fn queue_16_retry_lets_a_probe_go_to_a_closed_lane() {
+    let mut board = board(100, (0..9).map(|n| entry(n, "domain a")));
+    let job = tried(&mut board, T).unwrap();
+    board.done(T, job.ticket, unreachable(), again(&job, T + HOUR));
+    assert_eq!(board.next(T), None);
+    assert_eq!(board.retry(T, MessageNo(5), None).count(), 1);
+    let jobs = all(&mut board, T);
+    assert_eq!(numbers(&jobs), [5]);
+    assert!(jobs[0].is_probe);
+}
+
+#[test]
+fn queue_14_lanes_that_are_done_with_are_forgotten() {
+    let mut board = Board::new(100);
+    for n in 0..1_000 {
+        let lane = format!("domain {n}");
+        let sender = format!("{n}.example");
+        board.add(
+            T,
+            Entry {
+                sender: &sender,
+                ..entry(n, &lane)
+            },
+        );
+    }
+    let mut ends = 0;
+    while let Some(job) = tried(&mut board, T) {
+        let after = match ends % 2 {
+            0 => unreachable(),
+            _ => After::Reached,
+        };
+        board.done(T, job.ticket, after, Vec::new());
+        ends += 1;
+    }
+    assert_eq!(ends, 1_000);
+    assert_eq!(board.rows().len(), 500, "closed ones are remembered");
+    while let Some(now) = board.wake_at() {
+        assert_eq!(board.next(now), None);
+    }
+    assert_eq!(board.rows(), []);
 }
