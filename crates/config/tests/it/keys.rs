@@ -100,10 +100,8 @@ fn conf_85_an_address_for_both_kinds_of_reports_gets_a_warning() {
 fn conf_27_check_warns_where_dane_is_asked_for_and_dnssec_is_off() {
     let world = World::new();
     let load = |more: &str| {
-        world.write(
-            "galerne.ini",
-            &format!("[IP]\n192.0.2.10 = news.example.com\n{more}"),
-        );
+        let main = format!("[IP]\n192.0.2.10 = news.example.com\n{more}");
+        world.write("galerne.ini", main);
         lines(&world.load())
     };
     let expected = |why: &str| {

@@ -38,7 +38,8 @@ async fn relay_2_nothing_goes_out_before_the_end_of_data() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn relay_10_relay_11_t_13_an_account_for_tls_only_is_refused_in_clear_whatever_the_password() {
+async fn relay_10_relay_11_t_13_an_account_for_tls_only_is_refused_in_clear_whatever_the_password()
+{
     let world = World::new("== users/safe.ini\n[account]\nsmtplogin = safe\nsmtppassw = hidden\n");
     world.mx("example.org", "198.51.100.25");
     let mut client = world.client(CLIENT).await;
