@@ -16,11 +16,11 @@ use crate::content::{Content, Patch};
 use crate::ports::BoxFuture;
 
 /// Number of a message in a store: given in ascending order, never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct MessageNo(pub u64);
 
 /// One delivery: a message and the index of a recipient in its envelope.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DeliveryNo {
     pub message: MessageNo,
     pub recipient: u32,
@@ -144,8 +144,19 @@ pub enum Change {
     Put(DeliveryNo, Progress),
     /// These were given to a session.
     Handed(Vec<DeliveryNo>),
+    /// These are kept back by an operator, or no longer; the rest of their progress stays.
+    Held(Vec<DeliveryNo>, bool),
     /// These are decided. The message goes with the last of its deliveries.
     Done(Vec<DeliveryNo>),
+}
+
+/// A message as it was kept.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    pub envelope: Envelope,
+    pub content: Content,
+    /// The undecided deliveries, by recipient.
+    pub deliveries: Vec<(u32, Progress)>,
 }
 
 /// A delivery as the scheduler has to know it when the queue is opened.
@@ -196,6 +207,8 @@ pub struct Filter {
     /// Received before this, in milliseconds since 1970.
     pub received_before: Option<u64>,
     pub route: Option<String>,
+    /// Only behind this one: where a page of a list ended.
+    pub after: Option<DeliveryNo>,
 }
 
 /// How much is stored.
@@ -215,6 +228,8 @@ pub enum StoreFault {
     /// Writing or syncing failed; the store opens itself again before it takes anything more
     /// (QUEUE-8).
     Broken(String),
+    /// One message is not as it was written, and is to be set aside; the rest is well.
+    Damaged(String),
     /// The store is being closed.
     Closed,
 }
@@ -224,6 +239,7 @@ impl fmt::Display for StoreFault {
         match self {
             StoreFault::Full => f.write_str("the disk of the queue is full"),
             StoreFault::Broken(why) => write!(f, "the queue cannot be written: {why}"),
+            StoreFault::Damaged(why) => write!(f, "the message is damaged: {why}"),
             StoreFault::Closed => f.write_str("the queue is closed"),
         }
     }
@@ -328,11 +344,16 @@ pub trait QueueStore: Send + Sync {
     /// Changes that ride with the next sync, within a second; a crash before may lose them.
     fn change_soon(&self, changes: Vec<Change>);
 
+    /// The last number that was given when the store was opened: messages beyond it were taken over
+    /// since.
+    fn opened_at(&self) -> MessageNo;
+
     /// Stored deliveries behind a place, at most `most`, by `(next, delivery)`.
     fn page(&self, after: Option<Place>, most: usize) -> Result<Vec<Stored>, StoreFault>;
 
-    /// A message with its content; `None`: it is not there (any more).
-    fn read(&self, message: MessageNo) -> Result<Option<(Envelope, Content)>, StoreFault>;
+    /// A message with its content and how its undecided deliveries stand; `None`: it is not there
+    /// (any more).
+    fn read(&self, message: MessageNo) -> Result<Option<Kept>, StoreFault>;
 
     /// Deliveries that a filter lets through, oldest first, at most `most`.
     fn list(&self, filter: &Filter, most: usize) -> Result<Vec<Listed>, StoreFault>;

@@ -1,5 +1,5 @@
-//! What is kept on disk: suppression lists, the files that groups learn, MTA-STS policies, and the
-//! state of the server: routes and flow control.
+//! What is kept on disk: suppression lists, the files that groups learn, MTA-STS policies, the
+//! state of the server (routes and flow control), and the durable queue.
 //!
 //! Lists and files of groups are plain CSV that an editor opens (CONF-3); what is asked often is
 //! held in memory.
@@ -9,6 +9,7 @@
 pub mod book;
 pub mod lists;
 pub mod policies;
+pub mod queue;
 pub mod state;
 mod table;
 mod writer;
@@ -16,6 +17,7 @@ mod writer;
 pub use book::GroupFiles;
 pub use lists::ListStore;
 pub use policies::PolicyStore;
+pub use queue::{MemoryQueue, QueueReader, SqliteQueue};
 pub use state::{MemoryState, SqliteState};
 
 /// A moment as files write it: `YYMMDDhhmmss`, local time (CONF-20).
