@@ -5,8 +5,10 @@
 pub const CAP: u32 = 64;
 /// How long a lane rests after one failure, two, and so on; the last repeats. Milliseconds.
 const PAUSES: [u64; 5] = [30_000, 60_000, 120_000, 300_000, 600_000];
-/// How long it waits for flow control that names no moment, in milliseconds.
-pub const SHORT_WAIT: u64 = 5_000;
+/// How long one waits for flow control that names no moment, at first and at most; each time in vain
+/// doubles it. Milliseconds.
+const SHORT_WAIT: u64 = 5_000;
+const LONG_WAIT: u64 = 60_000;
 
 /// Why a lane is not wide open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub struct Gate {
     closed_until: u64,
     /// Failures without a success between them.
     failures: u32,
+    /// How often flow control gave no leave without a success between.
+    waits: u32,
     /// Counts closings: what began before the last of them says nothing any more.
     epoch: u32,
     cause: Option<Cause>,
@@ -50,6 +54,7 @@ impl Default for Gate {
             missing: CAP,
             closed_until: 0,
             failures: 0,
+            waits: 0,
             epoch: 0,
             cause: None,
             why: None,
@@ -114,7 +119,8 @@ impl Gate {
             return;
         }
         self.why = None;
-        self.close(wait_until(now, not_before), Cause::NoRoom);
+        self.waits = self.waits.saturating_add(1);
+        self.close(wait_until(now, not_before, self.waits), Cause::NoRoom);
     }
 
     /// A job that began in `epoch` reached the destination.
@@ -123,6 +129,7 @@ impl Gate {
             return;
         }
         self.failures = 0;
+        self.waits = 0;
         self.missing = self.missing.saturating_sub(1);
         if self.missing > 0 {
             return;
@@ -149,11 +156,13 @@ impl Gate {
     }
 }
 
-/// When to ask flow control again.
-pub fn wait_until(now: u64, not_before: Option<u64>) -> u64 {
+/// When to ask flow control again that gave no leave so many times.
+pub fn wait_until(now: u64, not_before: Option<u64>, times: u32) -> u64 {
+    let doublings = times.saturating_sub(1).min(8);
+    let wait = (SHORT_WAIT << doublings).min(LONG_WAIT);
     not_before
         .filter(|moment| *moment > now)
-        .unwrap_or(now.saturating_add(SHORT_WAIT))
+        .unwrap_or(now.saturating_add(wait))
 }
 
 /// A length that is up to a tenth shorter or longer, as a number drawn at random says.

@@ -67,6 +67,8 @@ struct Line {
     count: u32,
     /// Flow control lets it go from then on; 0: now.
     paused_until: u64,
+    /// How often flow control gave it no leave without a success between.
+    waits: u32,
     suspended: bool,
     /// It stands in its seat.
     is_up: bool,
@@ -304,11 +306,19 @@ impl Lanes {
             After::NoRoom {
                 not_before,
                 whom: Whom::Sender,
-            } => self.pause(line, gate::wait_until(now, not_before)),
+            } => {
+                let one = self.lines.at_mut(line);
+                one.waits = one.waits.saturating_add(1);
+                let until = gate::wait_until(now, not_before, one.waits);
+                self.pause(line, until);
+            }
             After::NoRoom { not_before, .. } => {
                 self.change_gate(lane, |gate| gate.no_room(now, epoch, not_before));
             }
-            After::Reached => self.change_gate(lane, |gate| gate.reached(epoch)),
+            After::Reached => {
+                self.lines.at_mut(line).waits = 0;
+                self.change_gate(lane, |gate| gate.reached(epoch));
+            }
             After::Unreachable { why, chance } => {
                 self.change_gate(lane, |gate| gate.unreachable(now, epoch, chance, why));
             }

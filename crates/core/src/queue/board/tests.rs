@@ -216,9 +216,21 @@ fn queue_15_flow_control_makes_a_lane_wait_and_the_job_keeps_its_place() {
         no_room(None, Whom::Lane),
         front(&jobs[0]),
     );
-    assert_eq!(board.wake_at(), Some(until + 5_000));
+    assert_eq!(board.wake_at(), Some(until + 10_000));
     board.look_again(until);
-    assert_eq!(numbers(&all(&mut board, until)), [0]);
+    let mut now = until;
+    for wait in [20, 40, 60, 60] {
+        let jobs = all(&mut board, now);
+        assert_eq!(numbers(&jobs), [0]);
+        board.done(
+            now,
+            jobs[0].ticket,
+            no_room(None, Whom::Lane),
+            front(&jobs[0]),
+        );
+        assert_eq!(board.wake_at(), Some(now + wait * 1000));
+        now += wait * 1000;
+    }
 }
 
 #[test]

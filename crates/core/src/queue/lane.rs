@@ -1,0 +1,52 @@
+//! The lane of a delivery: what shares a destination waits together (QUEUE-14).
+
+use crate::model::{NextHop, Settled};
+use crate::plan::{self, Asked};
+use crate::snapshot::Snapshot;
+
+/// The lane of a recipient, as far as it is known without asking a name server: the relay host, the
+/// group of the domain, else the domain itself.
+pub fn lane(snapshot: &Snapshot, asked: &Asked<'_>, domain: &str) -> String {
+    let group = match snapshot.groups.relay_group(domain) {
+        Some(group) => group.clone(),
+        None if plan::needs_group(snapshot, asked) => snapshot.groups.detect(domain, None).group,
+        None => snapshot.catch_all.clone(),
+    };
+    let plans = plan::plans(snapshot, asked, &group, domain);
+    let first = plans.as_ref().ok().and_then(|plans| plans.first());
+    match first.map(|plan| &plan.route.next_hop) {
+        Some(NextHop::Host(host)) => host_lane(&host.name),
+        Some(NextHop::Mx) | None => group_lane(&group.name, domain),
+    }
+}
+
+/// The lane of a domain when nothing else is known of the message yet.
+pub fn of_domain(snapshot: &Snapshot, domain: &str) -> String {
+    let group = match snapshot.groups.relay_group(domain) {
+        Some(group) => group.clone(),
+        None => snapshot.groups.detect(domain, None).group,
+    };
+    group_lane(&group.name, domain)
+}
+
+/// The lane where an attempt went; `None`: nothing is known.
+pub fn of_settled(end: &Settled, domain: &str) -> Option<String> {
+    if let Some(host) = &end.host {
+        return Some(host_lane(&host.name));
+    }
+    end.attempts.last()?;
+    let group = end.group.as_ref()?;
+    Some(group_lane(&group.name, domain))
+}
+
+fn host_lane(name: &str) -> String {
+    format!("host {name}")
+}
+
+/// The group of all other domains is many destinations.
+fn group_lane(group: &str, domain: &str) -> String {
+    match group.is_empty() {
+        true => format!("domain {}", domain.to_ascii_lowercase()),
+        false => format!("group {group}"),
+    }
+}
