@@ -1,6 +1,6 @@
 //! The words of the house: what is submitted, tried, and how it ended.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -73,6 +73,8 @@ pub struct Submission {
     pub tls_not_required: bool,
     /// The address of the From field, if the header has exactly one usable one.
     pub header_from: Option<Mailbox>,
+    /// The Message-ID field as written, for logs.
+    pub header_id: Option<String>,
     /// `message.ref`, or a generated one.
     pub reference: String,
     /// When the client's end of data came; all timeouts count from here (RELAY-40).
@@ -86,6 +88,8 @@ pub struct Submission {
     pub is_dsn: bool,
     /// Whether the client waits for the remote's answer, or the message is taken over (QUEUE-1).
     pub mode: Mode,
+    /// Outbounds that are not to be used now (QUEUE-18).
+    pub without: Vec<IpAddr>,
     /// It is in the queue: nobody waits, and the times of RFC 5321 hold (QUEUE-25).
     pub queued: bool,
 }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::model::{Answer, Settled, Stage, Submission};
+use crate::refusal::Refusal;
 use crate::routes::RouteRow;
+use crate::settings::Account;
 
 /// A boxed future, as the traits of the house return them.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -21,6 +23,15 @@ pub trait DeliverNow: Send + Sync {
         submission: Arc<Submission>,
         client_gone: BoxFuture<'a, ()>,
     ) -> BoxFuture<'a, Answer>;
+
+    /// Whether mail of the account may come now, before its content does.
+    ///
+    /// # Errors
+    /// Why not (QUEUE-9).
+    fn may_come(&self, account: Option<&Account>) -> Result<(), Refusal> {
+        let _ = account;
+        Ok(())
+    }
 }
 
 /// Suppression lists (CONF-56 ff.).

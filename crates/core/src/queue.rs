@@ -15,6 +15,13 @@ use serde::{Deserialize, Serialize};
 use crate::content::{Content, Patch};
 use crate::ports::BoxFuture;
 
+pub mod carry;
+pub mod lane;
+pub mod retry;
+pub mod moving;
+pub mod recover;
+pub mod shown;
+
 /// Number of a message in a store: given in ascending order, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct MessageNo(pub u64);

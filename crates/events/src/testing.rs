@@ -152,6 +152,7 @@ pub(crate) fn settings() -> Settings {
         outbounds: Default::default(),
         rfrelay,
         rfmta,
+        queue: Default::default(),
         message: Default::default(),
         routing: Default::default(),
         dns: Default::default(),
@@ -211,8 +212,10 @@ pub(crate) fn submission(recipients: &[&str]) -> Submission {
         prdr: false,
         needs_chunking: false,
         is_dsn: false,
+        header_id: None,
         mode: galerne_core::settings::Mode::Sync,
         queued: false,
+        without: Vec::new(),
     }
 }
 

@@ -10,6 +10,7 @@ use galerne_core::model::{Answer, Client, Recipient, Sender, Submission};
 use galerne_core::plan::mode;
 use galerne_core::ports::{BoxFuture, DeliverNow, EventSink, Refused};
 use galerne_core::refusal::Refusal;
+use galerne_core::settings::Mode;
 use galerne_core::snapshot::Snapshot;
 use galerne_mail::trace::{Trace, protocol};
 use galerne_smtp::Reply;
@@ -47,9 +48,25 @@ impl Reception {
         letter: Letter,
         client_gone: BoxFuture<'_, ()>,
     ) -> Result<Answer, Reply> {
+        self.judge(letter, None, client_gone).await
+    }
+
+    /// Takes a message over from somebody who does not wait, whatever mode account and directive
+    /// name (QUEUE-24). It is ours when the answer says so, with 2xx.
+    pub async fn take_over(&self, letter: Letter) -> Result<Answer, Reply> {
+        let nobody_waits = Box::pin(std::future::pending());
+        self.judge(letter, Some(Mode::Queue), nobody_waits).await
+    }
+
+    async fn judge(
+        &self,
+        letter: Letter,
+        forced: Option<Mode>,
+        client_gone: BoxFuture<'_, ()>,
+    ) -> Result<Answer, Reply> {
         let received_at = SystemTime::now();
         let message_id = Ulid::generate().to_string();
-        match submission(letter, message_id, received_at) {
+        match submission(letter, message_id, received_at, forced) {
             Ok(submission) => Ok(self.deliver.deliver(submission, client_gone).await),
             Err(refused) => {
                 let reply = refused.reply.clone();
@@ -64,6 +81,7 @@ fn submission(
     letter: Letter,
     message_id: String,
     received_at: SystemTime,
+    forced: Option<Mode>,
 ) -> Result<Arc<Submission>, Box<Refused>> {
     let snapshot = letter.snapshot.clone();
     let settings = &snapshot.settings.rfrelay;
@@ -104,16 +122,18 @@ fn submission(
             )));
         }
     };
-    let mode = mode(
-        &snapshot.settings,
-        letter.client.account.as_deref(),
-        &examined.directive,
-    );
+    let account = letter.client.account.as_deref();
+    let mode = forced.unwrap_or_else(|| mode(&snapshot.settings, account, &examined.directive));
     let reference = examined
         .directive
         .reference
         .clone()
         .unwrap_or_else(|| message_id.to_ascii_lowercase());
+    let mut patch = examined.patch;
+    // Loops must be seen in what is taken over (QUEUE-2).
+    if mode != Mode::Sync && settings.received.is_none() {
+        patch.prefix = trace.field();
+    }
     Ok(Arc::new(Submission {
         reference,
         message_id,
@@ -122,8 +142,9 @@ fn submission(
         sender: letter.sender,
         recipients: letter.recipients,
         content: letter.content,
-        patch: examined.patch,
+        patch,
         directive: examined.directive,
+        header_id: examined.message_id,
         tls_not_required: examined.tls_not_required,
         header_from: examined.header_from,
         received: letter.received,
@@ -133,6 +154,7 @@ fn submission(
         is_dsn: false,
         mode,
         queued: false,
+        without: Vec::new(),
     }))
 }
 

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
+use crate::alarm::Alarm;
 use crate::gate::{Gate, Running, View};
 use crate::logins::Judged;
 use crate::pace::Pace;
@@ -37,6 +38,8 @@ const FAREWELL_TIME: Duration = Duration::from_secs(5);
 const FAREWELL_OCTETS: usize = 1024 * 1024;
 /// Octets a client may send ahead while its message is being relayed.
 const AHEAD: usize = 64 * 1024;
+/// An input buffer of this size is kept while nothing is in it: enough for commands.
+const KEEP_INPUT: usize = 512;
 
 /// One session from the greeting to the end.
 pub async fn serve(
@@ -67,6 +70,7 @@ pub async fn serve(
         stop,
         id: String::new(),
         pace: Pace::new(Instant::now()),
+        alarm: Alarm::default(),
     };
     if session.begin(implicit_tls).await.is_some() {
         session.talk().await;
@@ -97,6 +101,7 @@ struct Session {
     stop: watch::Receiver<bool>,
     id: String,
     pace: Pace,
+    alarm: Alarm,
 }
 
 /// The envelope so far.
@@ -110,7 +115,8 @@ struct Opened {
 
 /// What ended a wait for the client.
 enum Heard {
-    Read(Result<std::io::Result<usize>, tokio::time::error::Elapsed>),
+    Read(std::io::Result<usize>),
+    Nothing,
     Evicted,
     Stop,
 }
@@ -151,37 +157,35 @@ impl Session {
         self.flush().await?;
         self.input.drain(..self.used);
         self.used = 0;
-        if self.input.is_empty() && self.input.capacity() > 0 {
+        if self.input.is_empty() && self.input.capacity() > KEEP_INPUT {
             self.input = Vec::new();
         }
         if self.letter.is_none() {
             self.running = None;
         }
-        if self.pace.at(
-            self.smtp.phase() == Phase::Content,
-            self.smtp.commands(),
-            Instant::now(),
-        ) {
-            self.seat.active();
+        let (content, now) = (self.smtp.phase() == Phase::Content, Instant::now());
+        if self.pace.at(content, self.smtp.commands(), now) {
+            self.seat.active(now);
         }
         let deadline = self.pace.deadline(self.letter.is_some());
         let interruptible = self.running.is_none();
         let heard = tokio::select! {
             biased;
-            read = timeout_at(deadline, read_into(&mut self.stream, &mut self.input, usize::MAX)) => Heard::Read(read),
+            read = read_into(&mut self.stream, &mut self.input, usize::MAX) => Heard::Read(read),
+            () = self.alarm.rings(deadline) => Heard::Nothing,
             () = self.seat.evicted() => Heard::Evicted,
             _ = self.stop.wait_for(|on| *on), if interruptible => Heard::Stop,
         };
         match heard {
-            Heard::Read(Ok(Ok(0) | Err(_))) => {}
-            Heard::Read(Ok(Ok(length))) => {
+            Heard::Read(Ok(0) | Err(_)) => {}
+            Heard::Read(Ok(length)) => {
                 // Octets of a chunk that is refused anyway keep no place (RELAY-5).
-                if self.pace.took(length, Instant::now()) && self.running.is_some() {
-                    self.seat.active();
+                if self.pace.took(length, Instant::now) && self.running.is_some() {
+                    self.seat.active(Instant::now());
                 }
                 return Some(());
             }
-            Heard::Read(Err(_)) => {
+            Heard::Nothing => {
                 self.smtp.idle(&mut self.out);
                 self.last_words().await;
             }
@@ -234,10 +238,11 @@ impl Session {
         if self.out.is_empty() {
             return Some(());
         }
-        let write = write_out(&mut self.stream, &mut self.out);
+        let late = async { self.alarm.rings(Instant::now() + WRITE_TIME).await };
         tokio::select! {
             biased;
-            written = timeout_at(Instant::now() + WRITE_TIME, write) => matches!(written, Ok(Ok(()))).then_some(()),
+            written = write_out(&mut self.stream, &mut self.out) => written.ok(),
+            () = late => None,
             // It does not even read: there is nothing to tell it.
             () = self.seat.evicted() => None,
         }
@@ -385,6 +390,11 @@ impl Session {
             smtputf8: request.smtputf8,
             requiretls: request.requiretls,
         };
+        let deliver = &self.gate.reception.deliver;
+        if let Err(refusal) = deliver.may_come(self.account.as_deref()) {
+            let permcode = self.view.snapshot.settings.rfrelay.permcode;
+            return self.smtp.answer(refusal.reply(permcode), &mut self.out);
+        }
         self.pace.transaction(Instant::now());
         let quotas = &self.gate.quotas;
         self.letter = Some(Box::new(Opened {
@@ -541,7 +551,7 @@ impl Session {
             let gone = Box::pin(client_gone(stream, input, used));
             self.gate.reception.receive(envelope, gone).await
         };
-        self.seat.active();
+        self.seat.active(Instant::now());
         if let (Ok(_), Some(booking)) = (&result, booking) {
             booking.spend();
         }

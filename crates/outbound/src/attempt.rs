@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use galerne_core::model::{Plan, Remote, Ret, Stage, Submission};
 use galerne_core::mx::greets_as_us;
+use galerne_core::plan::Times;
 use galerne_core::refusal::Refusal;
 use galerne_core::settings::{OutboundIp, RelayHost};
 use galerne_core::tls_policy::{Demand, Encryption, broken, requiretls_not_offered};
@@ -60,6 +61,7 @@ pub struct Order<'a> {
     pub deadline: Instant,
     /// For the reply to the final dot (RELAY-70).
     pub dot_deadline: Instant,
+    pub times: Times,
     pub connect_time: Duration,
     pub auth_clear: bool,
 }
@@ -90,6 +92,8 @@ pub enum Special {
     Loop,
     /// AUTH failed or was not possible: an operator's error (ROUTE-42).
     Auth,
+    /// The idle session proved closed, and flow control gives no new one at once.
+    Stale,
 }
 
 impl End {
@@ -210,8 +214,18 @@ pub async fn attempt(
         let (step, left) = transact(tools, order, connection, &mut leave, cancelled).await;
         match step {
             Step::Done(end) | Step::NoTls(end) => return end,
-            // The place of the session that proved closed is that of the new one.
-            Step::Stale(_) => mark = left,
+            // Nobody heard its MAIL. The session has ended; a new one may have to wait (FLOW-21).
+            Step::Stale(mut end) => {
+                drop(left);
+                if let Some(leave) = &mut leave {
+                    leave.mail_unheard();
+                    mark = leave.reopen();
+                    if mark.is_none() {
+                        end.special = Special::Stale;
+                        return end;
+                    }
+                }
+            }
         }
     }
     // The rarer way, and the larger future: most messages go in a session that stands.
@@ -306,8 +320,9 @@ async fn open(
         _ => (stream, None),
     };
     let mut connection = Connection::new(key.clone(), session, stream, tls);
+    connection.limit = order.times.step;
     let greeting = deadline
-        .max(Instant::now() + order.connect_time)
+        .max(Instant::now() + order.times.greeting)
         .min(order.deadline);
     tokio::select! {
         biased;
@@ -484,22 +499,18 @@ async fn transact(
     cancelled: &mut Cancelled,
 ) -> (Step, Option<SessionMark>) {
     let reused = connection.was_used;
+    connection.limit = order.times.step;
     connection.start(transaction(order));
-    if let Some(leave) = leave {
-        leave.mail_sent();
-    }
-    if let Some(mark) = &mut connection.mark {
-        mark.used();
-    }
     let finished = tokio::select! {
         biased;
-        finished = until_dot(order, &mut connection) => finished,
+        finished = until_dot(order, &mut connection, leave) => finished,
         () = cancelled.wait() => None,
     };
     let event = match finished {
         Some(event) => event,
         // The final dot is out: there is no way back (RELAY-70, RELAY-71).
         None if connection.end_is_out() => {
+            connection.limit = order.times.last_step;
             let mut given_up = tools.given_up.clone();
             let answer = tokio::select! {
                 biased;
@@ -575,8 +586,26 @@ fn ended(order: &Order<'_>, connection: &Connection, event: ClientEvent) -> (End
 
 /// The dialogue up to and with the final dot. `None`: the end was given to the stream, whole or
 /// not.
-async fn until_dot(order: &Order<'_>, connection: &mut Connection) -> Option<ClientEvent> {
-    match connection.step(order.deadline).await {
+async fn until_dot(
+    order: &Order<'_>,
+    connection: &mut Connection,
+    leave: &mut Option<Leave>,
+) -> Option<ClientEvent> {
+    let (event, is_out) = connection.begin(order.deadline).await;
+    // A message counts from its MAIL on (FLOW-27), and so does its session.
+    if is_out {
+        if let Some(leave) = leave {
+            leave.mail_sent();
+        }
+        if let Some(mark) = &mut connection.mark {
+            mark.used();
+        }
+    }
+    let event = match event {
+        Some(event) => event,
+        None => connection.step(order.deadline).await,
+    };
+    match event {
         ClientEvent::SendContent => match send_content(order, connection).await {
             Sent::All => None,
             Sent::Interrupted => Some(connection.hear_out(order.deadline).await),

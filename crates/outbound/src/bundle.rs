@@ -12,7 +12,7 @@ use galerne_core::model::{
     Attempt, NextHop, OutboundSender, Outcome, Plan, Qualification, Remote, Settled, Stage,
     Submission,
 };
-use galerne_core::plan::patience;
+use galerne_core::plan::Times;
 use galerne_core::refusal::Refusal;
 use galerne_core::settings::OutboundIp;
 use galerne_core::tls_policy::sts::Mode;
@@ -48,7 +48,8 @@ struct Run<'a> {
     submission: &'a Submission,
     journeys: Vec<Journey>,
     deadline: Instant,
-    dot_deadline: Instant,
+    times: Times,
+    received: Instant,
 }
 
 /// One hop of the bundle.
@@ -107,7 +108,11 @@ pub async fn run_bundle(
         return Vec::new();
     };
     let received = Instant::from_std(submission.received);
-    let deadline = received + plan.timeout;
+    let times = match submission.queued {
+        true => Times::queued(),
+        false => Times::in_session(plan.timeout, submission.settings.rfmta.connecttimeout),
+    };
+    let deadline = received + times.whole;
     let journeys = members.into_iter().map(|(index, prepared)| Journey {
         index,
         prepared,
@@ -122,7 +127,8 @@ pub async fn run_bundle(
         submission,
         journeys: journeys.collect(),
         deadline,
-        dot_deadline: received + patience(plan.timeout),
+        times,
+        received,
     };
     // One waiting session holds one outbound slot (RELAY-4).
     let slot = match delivery.slots.try_acquire() {
@@ -364,7 +370,7 @@ impl<'a> Run<'a> {
         &self,
         hop: &Hop<'_>,
         members: &[usize],
-        given: Option<(Leave, SessionMark)>,
+        mut given: Option<(Leave, SessionMark)>,
         cancelled: &mut Cancelled,
     ) -> Tried {
         let edge = self.delivery.edge();
@@ -410,41 +416,51 @@ impl<'a> Run<'a> {
                 .collect(),
             tls: &edge.tls,
             deadline: self.deadline,
-            dot_deadline: self.dot_deadline,
+            dot_deadline: self.received + self.times.dot,
+            times: self.times,
             connect_time: self.submission.settings.rfmta.connecttimeout,
             auth_clear: host.is_some_and(|host| host.authclear),
         };
         let tools = &self.delivery.tools;
         let key = session_key(tools, &order, hop.outbound, hop.remote);
-        let ask = Ask {
-            wish: hop.wish,
-            outbound: hop.outbound.address,
-            count: members.len() as u64,
-            deadline: self.deadline,
-        };
-        let admitted = match admit(self.delivery, &key, ask, given) {
-            Ok(admitted) => admitted,
-            Err(wish) => {
-                let waiting = wait(self.delivery, &key, ask, wish);
-                match cancelled.unless(waiting).await {
-                    Some(admitted) => admitted,
-                    None => return Tried::gone(members.len()),
+        loop {
+            let ask = Ask {
+                wish: hop.wish,
+                outbound: hop.outbound.address,
+                count: order.recipients.len() as u64,
+                deadline: self.deadline.min(self.received + self.times.leave),
+            };
+            let admitted = match admit(self.delivery, &key, ask, given.take()) {
+                Ok(admitted) => admitted,
+                Err(wish) => {
+                    let waiting = wait(self.delivery, &key, ask, wish);
+                    match cancelled.unless(waiting).await {
+                        Some(admitted) => admitted,
+                        None => return Tried::gone(members.len()),
+                    }
+                }
+            };
+            let admission = match admitted {
+                Admitted::Here(admission) => admission,
+                Admitted::Elsewhere(leave, mark) => return Tried::Elsewhere(leave, mark),
+                Admitted::NoOutbound => return Tried::NoOutbound,
+            };
+            let leave = admission.leave.as_ref();
+            let spot = leave.map(|leave| leave.spot().clone());
+            let count = leave.map_or(members.len() as u64, Leave::count);
+            let count = usize::try_from(count).unwrap_or(usize::MAX);
+            order.recipients.truncate(count);
+            let count = order.recipients.len();
+            let mut end = attempt(tools, &order, key.clone(), *admission, cancelled).await;
+            // Its session had been closed: it waits for another one like anybody.
+            if end.special == Special::Stale {
+                end.special = Special::None;
+                if Instant::now() < self.deadline {
+                    continue;
                 }
             }
-        };
-        let admission = match admitted {
-            Admitted::Here(admission) => admission,
-            Admitted::Elsewhere(leave, mark) => return Tried::Elsewhere(leave, mark),
-            Admitted::NoOutbound => return Tried::NoOutbound,
-        };
-        let leave = admission.leave.as_ref();
-        let spot = leave.map(|leave| leave.spot().clone());
-        let count = leave.map_or(members.len() as u64, Leave::count);
-        let count = usize::try_from(count).unwrap_or(usize::MAX);
-        order.recipients.truncate(count);
-        let count = order.recipients.len();
-        let end = attempt(tools, &order, key, *admission, cancelled).await;
-        Tried::End(end, count, spot)
+            return Tried::End(end, count, spot);
+        }
     }
 
     /// The envelope sender from this outbound. Who has a generated one is alone in its bundle.
@@ -504,6 +520,7 @@ impl<'a> Run<'a> {
             Special::None if end.policy.is_some() => vec![Verdict::NextRemote; end.answers.len()],
             Special::None => judge_all(&end.answers, &qualifications, end.dot_sent),
             Special::Auth => vec![Verdict::NextRemote; end.answers.len()],
+            Special::Stale => vec![Verdict::NextRemote; end.answers.len()],
             Special::Cancelled | Special::Loop => {
                 vec![Verdict::Final(Outcome::Failed); end.answers.len()]
             }

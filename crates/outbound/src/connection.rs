@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use galerne_core::tls_policy::{Encryption, Proof};
 use galerne_smtp::client::{ClientEvent, ClientSession, Transaction};
@@ -57,6 +58,8 @@ pub struct Connection {
     pub mark: Option<SessionMark>,
     /// A transaction was begun on it.
     pub was_used: bool,
+    /// How long one step may take, besides its deadline.
+    pub limit: Option<Duration>,
     out: Vec<u8>,
     /// How much of `out` the stream has taken.
     taken: usize,
@@ -89,6 +92,7 @@ impl Connection {
             tls,
             mark: None,
             was_used: false,
+            limit: None,
             out: Vec::new(),
             taken: 0,
             end_put: false,
@@ -108,6 +112,20 @@ impl Connection {
                 return event;
             }
             self.wait_for_input(deadline).await;
+        }
+    }
+
+    /// Lets a transaction begin. Gives what came of it, if that is all already, and whether its
+    /// first octets left us.
+    pub async fn begin(&mut self, deadline: Instant) -> (Option<ClientEvent>, bool) {
+        let event = self.session.poll(&mut self.out);
+        let mut is_out = !self.out.is_empty();
+        if is_out {
+            is_out = self.send(deadline, WhenHeard::GoOn).await && !self.cut_off;
+        }
+        match event {
+            ClientEvent::NeedInput => (None, is_out),
+            event => (Some(event), is_out),
         }
     }
 
@@ -147,6 +165,7 @@ impl Connection {
 
     /// As `flush`, hearing the remote while it does not take more. Gives whether all was sent.
     pub async fn send(&mut self, deadline: Instant, when_heard: WhenHeard) -> bool {
+        let deadline = self.limited(deadline);
         let sent = timeout_at(deadline, poll_fn(|cx| self.poll_send(cx, when_heard))).await;
         let (all, why) = match sent {
             Ok(Ok(all)) => (all, None),
@@ -203,7 +222,14 @@ impl Connection {
         }
     }
 
+    /// The deadline of one step.
+    fn limited(&self, deadline: Instant) -> Instant {
+        let limit = self.limit.map(|limit| Instant::now() + limit);
+        limit.map_or(deadline, |limit| limit.min(deadline))
+    }
+
     async fn wait_for_input(&mut self, deadline: Instant) {
+        let deadline = self.limited(deadline);
         match timeout_at(deadline, self.read()).await {
             Err(_) => self.session.lost("timed out"),
             Ok(Err(error)) => self.session.lost(&plain(&error)),

@@ -3,7 +3,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -23,6 +23,7 @@ use crate::memory::Addresses;
 use crate::pace::Pace;
 use crate::pool::Pool;
 use crate::prepare::{Prepared, Unprepared, prepare};
+use crate::queue::Queue;
 use crate::seal::{Sealer, Seals};
 use crate::settle;
 use crate::slots::Slots;
@@ -73,6 +74,8 @@ pub struct Delivery {
     rotation: AtomicUsize,
     pub(crate) sealer: Sealer,
     pub(crate) pace: Arc<Pace>,
+    /// Takes over what we owe; none: it is delivered at once.
+    queue: OnceLock<Weak<Queue>>,
     /// Places for what is delivered beside any session.
     beside: Arc<Semaphore>,
     shared: Weak<Delivery>,
@@ -111,6 +114,7 @@ impl Delivery {
             rotation: AtomicUsize::new(0),
             sealer: Sealer::default(),
             pace: world.pace,
+            queue: OnceLock::new(),
             beside: Arc::new(Semaphore::new(BESIDE as usize)),
             shared: shared.clone(),
         })
@@ -119,6 +123,17 @@ impl Delivery {
     /// Itself, for what goes on when a session has its answer.
     pub(crate) fn shared(&self) -> Option<Arc<Delivery>> {
         self.shared.upgrade()
+    }
+
+    /// From now on the queue takes over what is owed: notifications.
+    pub(crate) fn join(&self, queue: &Arc<Queue>) {
+        // There is one queue in a house.
+        let _ = self.queue.set(Arc::downgrade(queue));
+    }
+
+    /// The queue, if there is one.
+    pub(crate) fn queue(&self) -> Option<Arc<Queue>> {
+        self.queue.get()?.upgrade()
     }
 
     /// The places beside the sessions.
@@ -181,6 +196,30 @@ impl Delivery {
             state ^= state << 25;
             state ^= state >> 27;
             state.wrapping_mul(0x2545_F491_4F6C_DD1D)
+        }
+    }
+
+    /// Tries until every recipient has its outcome, or the client has gone or the program stops.
+    pub(crate) async fn try_all(
+        &self,
+        submission: &Submission,
+        mut client_gone: BoxFuture<'_, ()>,
+    ) -> Vec<Settled> {
+        let (cancel, cancelled) = Cancel::new();
+        let work = self.deliver_all(submission, cancelled);
+        tokio::pin!(work);
+        let mut given_up = self.tools.given_up.clone();
+        tokio::select! {
+            biased;
+            settled = &mut work => settled,
+            () = &mut client_gone => {
+                cancel.cancel();
+                work.await
+            }
+            () = given_up.wait() => {
+                cancel.cancel();
+                work.await
+            }
         }
     }
 
@@ -279,27 +318,10 @@ impl DeliverNow for Delivery {
     fn deliver<'a>(
         &'a self,
         submission: Arc<Submission>,
-        mut client_gone: BoxFuture<'a, ()>,
+        client_gone: BoxFuture<'a, ()>,
     ) -> BoxFuture<'a, Answer> {
         Box::pin(async move {
-            let (cancel, cancelled) = Cancel::new();
-            let settled = {
-                let work = self.deliver_all(&submission, cancelled);
-                tokio::pin!(work);
-                let mut given_up = self.tools.given_up.clone();
-                tokio::select! {
-                    biased;
-                    settled = &mut work => settled,
-                    () = &mut client_gone => {
-                        cancel.cancel();
-                        work.await
-                    }
-                    () = given_up.wait() => {
-                        cancel.cancel();
-                        work.await
-                    }
-                }
-            };
+            let settled = self.try_all(&submission, client_gone).await;
             settle::settle(self, &submission, settled).await
         })
     }

@@ -56,6 +56,10 @@ pub async fn notify(
     }
     let message = submission_of(submission, sender, &reported, Kind::Failed);
     let message = Arc::new(message);
+    if let Some(queue) = delivery.queue() {
+        let taken = queue.take_ours(&message).await;
+        return taken.map_err(|_| Undelivered);
+    }
     let answer = delivery
         .deliver(message, Box::pin(std::future::pending()))
         .await;
@@ -93,6 +97,12 @@ pub fn relayed(delivery: &Delivery, submission: &Arc<Submission>, settled: &[Set
     tokio::spawn(async move {
         let _place = place;
         let message = submission_of(&original, &sender, &reported, Kind::Relayed);
+        if let Some(queue) = delivery.queue() {
+            if let Err(refusal) = queue.take_ours(&Arc::new(message)).await {
+                missed(&delivery, &original, &refusal.reply(false).to_log());
+            }
+            return;
+        }
         let answer = delivery
             .deliver(Arc::new(message), Box::pin(std::future::pending()))
             .await;
@@ -112,22 +122,25 @@ fn missed(delivery: &Delivery, original: &Submission, why: &str) {
 
 /// What a notification is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
     Failed,
+    Delayed,
     Relayed,
 }
 
 impl Kind {
     /// What is added to the id of the message.
-    fn suffix(self) -> &'static str {
+    pub fn suffix(self) -> &'static str {
         match self {
             Kind::Failed => "dsn",
+            Kind::Delayed => "delayed",
             Kind::Relayed => "relayed",
         }
     }
 }
 
-fn report(recipient: &Recipient, settled: &Settled, action: Action) -> ReportedRecipient {
+/// What is told of one recipient.
+pub fn report(recipient: &Recipient, settled: &Settled, action: Action) -> ReportedRecipient {
     let last = settled.last_attempt().filter(|_| settled.refusal.is_none());
     ReportedRecipient {
         original: recipient.orcpt.clone(),
@@ -140,8 +153,9 @@ fn report(recipient: &Recipient, settled: &Settled, action: Action) -> ReportedR
     }
 }
 
-fn submission_of(
-    original: &Arc<Submission>,
+/// The notification for the sender of a message.
+pub fn submission_of(
+    original: &Submission,
     sender: &Mailbox,
     reported: &[ReportedRecipient],
     kind: Kind,
@@ -201,6 +215,7 @@ fn submission_of(
         },
         tls_not_required: false,
         header_from: Mailbox::parse(&format!("postmaster@{}", sender.domain())).ok(),
+        header_id: None,
         reference: original.reference.clone(),
         received: original.received,
         received_at: SystemTime::now(),
@@ -209,6 +224,7 @@ fn submission_of(
         is_dsn: true,
         mode: Mode::Sync,
         queued: false,
+        without: Vec::new(),
     }
 }
 

@@ -75,6 +75,8 @@ pub struct Leave {
     /// Recipients that may go.
     count: u64,
     unsent: u64,
+    /// When MAIL was sent for the others.
+    sent_at: Moment,
 }
 
 /// A session that counts. Dropped when the session ends.
@@ -206,6 +208,7 @@ impl Pace {
                 spot: mark.spot.clone(),
                 count,
                 unsent: count,
+                sent_at: now,
             }),
         }
     }
@@ -261,6 +264,7 @@ impl Pace {
                     spot,
                     count,
                     unsent: count,
+                    sent_at: self.now(),
                 };
                 Turn::InSession(connection, leave)
             }
@@ -282,6 +286,7 @@ impl Pace {
             spot: spot.clone(),
             count,
             unsent: count,
+            sent_at: self.now(),
         };
         let mark = SessionMark {
             pace: self.clone(),
@@ -590,10 +595,39 @@ impl Leave {
         let count = std::mem::take(&mut self.unsent);
         if count > 0 {
             // From now on it is known when a window has room again.
+            let sent_at = &mut self.sent_at;
             self.pace.report(&self.spot, |desk, now| {
+                *sent_at = now;
                 desk.mail_sent(now, self.spot.case(), count);
             });
         }
+    }
+
+    /// The session of its MAIL had been closed already: it does not count (FLOW-27), and the leave
+    /// is as it was.
+    pub fn mail_unheard(&mut self) {
+        let sent = self.count - self.unsent;
+        if sent > 0 {
+            let at = self.sent_at;
+            self.pace.report(&self.spot, |desk, now| {
+                desk.mail_unheard(now, self.spot.case(), at, sent);
+            });
+            self.unsent = self.count;
+        }
+    }
+
+    /// A session to be opened in place of one that had been closed; `None`: not now.
+    pub fn reopen(&self) -> Option<SessionMark> {
+        let now = self.pace.now();
+        let mut inner = self.pace.lock();
+        let opens =
+            !inner.lines.contains_key(&self.spot.group) && inner.desk.reopen(now, self.spot.case());
+        opens.then(|| SessionMark {
+            pace: self.pace.clone(),
+            spot: self.spot.clone(),
+            messages: 0,
+            is_idle: false,
+        })
     }
 }
 

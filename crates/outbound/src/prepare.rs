@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use galerne_core::model::{NextHop, Plan, Remote, Submission};
 use galerne_core::plan::{self, Asked};
-use galerne_core::refusal::Refusal;
+use galerne_core::refusal::{Code, Refusal};
 use galerne_core::routes::Draw;
 use galerne_core::settings::{Group, RelayHost, Ssl};
 use galerne_core::tls_policy::Wish;
@@ -80,6 +80,37 @@ pub fn asked<'a>(submission: &'a Submission, routes: Option<&'a Draw>) -> Asked<
 
 /// Decides everything that is decided before the first attempt for the recipients of one domain.
 pub async fn prepare(
+    delivery: &Delivery,
+    submission: &Submission,
+    routes: &Draw,
+    domain: &str,
+) -> Result<Prepared, Unprepared> {
+    let mut prepared = prepare_all(delivery, submission, routes, domain).await?;
+    if submission.without.is_empty() {
+        return Ok(prepared);
+    }
+    // An operator has suspended some outbounds (QUEUE-18).
+    for plan in &mut prepared.plans {
+        let left = plan.outbounds.iter();
+        let left = left.filter(|o| !submission.without.contains(&o.address));
+        plan.outbounds = left.cloned().collect();
+    }
+    prepared.plans.retain(|plan| !plan.outbounds.is_empty());
+    match prepared.plans.is_empty() {
+        false => Ok(prepared),
+        true => Err(Unprepared::Refused {
+            refusal: Refusal::new(
+                Code::NoOutbound,
+                "all outbounds of this route are suspended",
+                "QUEUE-18",
+            ),
+            group: None,
+        }),
+    }
+}
+
+/// As `prepare`, with outbounds that are suspended.
+async fn prepare_all(
     delivery: &Delivery,
     submission: &Submission,
     routes: &Draw,

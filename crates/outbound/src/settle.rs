@@ -24,10 +24,7 @@ pub async fn settle(
     submission: &Arc<Submission>,
     settled: Vec<Settled>,
 ) -> Answer {
-    for end in &settled {
-        enrich_list(delivery, end);
-        record_unknown(delivery, submission, end);
-    }
+    book(delivery, submission, &settled);
     let combined = combine(&settled);
     let mut reply = combined.reply;
     if !submission.prdr && !combined.dsn_for.is_empty() {
@@ -46,6 +43,14 @@ pub async fn settle(
     let answer = Answer { reply, settled };
     delivery.events.transaction(submission, &answer);
     answer
+}
+
+/// What is learned from the ends of deliveries, whoever asked for them.
+pub fn book(delivery: &Delivery, submission: &Submission, settled: &[Settled]) {
+    for end in settled {
+        enrich_list(delivery, end);
+        record_unknown(delivery, submission, end);
+    }
 }
 
 /// A HARD reply adds the recipient to the system list (RELAY-84); a block never does (RELAY-66).

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use galerne_core::flow::Control;
 use galerne_core::flow::params::Sections;
+use galerne_core::model::Remote;
 use galerne_core::settings::OutboundIp;
 use galerne_core::tls_policy::{Encryption, Proof};
 
@@ -296,4 +297,89 @@ async fn t_49_a_thousand_workers_never_exceed_the_sessions_and_all_come_through(
     assert_eq!(*most.lock().unwrap(), 7);
     assert_eq!(pace.waiting(), 0);
     assert_eq!(pace.rows(None)[0].sessions, 0);
+}
+
+/// From where the next hop would be made.
+fn next(pace: &Pace, wish: &Wish) -> IpAddr {
+    let remote = Remote {
+        host: "mx.isp.example".into(),
+        address: "198.51.100.25:25".parse().unwrap(),
+    };
+    let mut chase = Chase::new(vec![remote], wish.outbounds.clone(), 3);
+    match pace.next_hop(&mut chase, wish, &|_| false) {
+        Next::Try { outbound, .. } => outbound.address,
+        Next::Exhausted => panic!("there is a pair"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn relay_57_an_idle_session_is_no_reason_to_leave_the_order() {
+    let pace = pace(one_thread);
+    let ordered = Wish {
+        outbounds: outbounds(2),
+        is_ordered: true,
+        ..wish("shop")
+    };
+    let (first, second) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+    assert_eq!(next(&pace, &ordered), first);
+    let (mut leave, mut mark) = in_new_session(&pace, ordered.clone(), soon())
+        .await
+        .unwrap();
+    leave.mail_sent();
+    mark.used();
+    assert_eq!(next(&pace, &ordered), second, "its one session is at work");
+    mark.idle(true);
+    assert_eq!(next(&pace, &ordered), first, "it takes the next message");
+    mark.idle(false);
+    assert_eq!(next(&pace, &ordered), second);
+    drop((leave, mark));
+    assert_eq!(next(&pace, &ordered), first);
+}
+
+#[tokio::test(start_paused = true)]
+async fn flow_27_mail_that_nobody_heard_does_not_count_until_it_is_sent_again() {
+    let pace = pace(|sections| {
+        let set = sections.section(Control::Ip, Set::Warmup, None);
+        (set.volttllow, set.volmaxlow) = (Some(MINUTE), Some(1));
+    });
+    let low = || pace.rows(Some("isp"))[0].low;
+    let (mut leave, _mark) = in_new_session(&pace, wish("shop"), soon()).await.unwrap();
+    leave.mail_sent();
+    tokio::time::sleep(MINUTE / 2).await;
+    leave.mail_unheard();
+    assert_eq!(low(), (1, 1), "it may still go");
+    leave.mail_sent();
+    let began = Instant::now();
+    let next = in_new_session(&pace, wish("shop"), soon() + MINUTE).await;
+    assert_eq!(began.elapsed(), MINUTE, "counted from when it was heard");
+    let (mut next, _mark) = next.unwrap();
+    next.mail_sent();
+    next.mail_unheard();
+    drop(next);
+    assert_eq!(low(), (0, 1), "never heard, never counted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn flow_20_flow_21_a_new_session_in_place_of_a_closed_one_pauses_and_begins_its_chain() {
+    let pace = pace(|sections| {
+        let set = sections.section(Control::Ip, Set::Warmup, None);
+        (set.threadmax, set.chainmax) = (Some(1), Some(2));
+        set.waittime = Some(MINUTE);
+    });
+    let (mut leave, mut mark) = in_new_session(&pace, wish("shop"), soon()).await.unwrap();
+    leave.mail_sent();
+    mark.used();
+    drop((leave, mark));
+    let deadline = soon() + MINUTE;
+    let (leave, mark) = in_new_session(&pace, wish("shop"), deadline).await.unwrap();
+    let mut mark = mark;
+    mark.used();
+    drop(mark);
+    assert!(leave.reopen().is_none(), "its slot pauses");
+    tokio::time::sleep(MINUTE).await;
+    let mut mark = leave.reopen().unwrap();
+    assert!(leave.reopen().is_none(), "one session at a time");
+    mark.used();
+    let second = pace.in_session(&key(), &mut mark, &wish("shop"));
+    assert!(matches!(second, Idle::Leave(_)), "two messages in it");
 }

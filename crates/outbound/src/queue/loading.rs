@@ -1,0 +1,89 @@
+//! What was in the store when it was opened goes to the scheduler page by page, while new mail is
+//! taken already (QUEUE-10).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use galerne_core::queue::recover::after_crash;
+use galerne_core::queue::{Change, Place, Stored, lane};
+use galerne_core::snapshot::Snapshot;
+use galerne_smtp::Mailbox;
+
+use super::Queue;
+use super::dispatch::{FoundJob, Order};
+
+/// Deliveries of one page.
+const PAGE: usize = 10_000;
+/// Pause after a page that could not be read.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Reads everything, the earliest first.
+pub(super) async fn load(queue: Arc<Queue>) {
+    let last = queue.store.opened_at();
+    let mut after: Option<Place> = None;
+    let mut count = 0;
+    loop {
+        let store = queue.store.clone();
+        let read = tokio::task::spawn_blocking(move || store.page(after, PAGE)).await;
+        let page = match read {
+            Ok(Ok(page)) => page,
+            Ok(Err(galerne_core::queue::StoreFault::Closed)) => return,
+            Ok(Err(fault)) => {
+                tracing::error!(%fault, "the queue cannot be read; trying again");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            Err(_) => return tracing::error!("reading the queue failed unexpectedly"),
+        };
+        let Some(end) = page.last() else { break };
+        after = Some(Place {
+            next: end.progress.next,
+            delivery: end.delivery,
+        });
+        // What came since is in the scheduler already.
+        let page: Vec<Stored> = page
+            .into_iter()
+            .filter(|s| s.delivery.message <= last)
+            .collect();
+        count += page.len();
+        take(&queue, page).await;
+    }
+    queue.is_loaded.store(true, Ordering::Relaxed);
+    if count > 0 {
+        tracing::info!(deliveries = count, "the queue is loaded");
+    }
+}
+
+async fn take(queue: &Arc<Queue>, mut page: Vec<Stored>) {
+    let (now, delay) = (queue.now(), queue.snapshot().queue.unknowndelay);
+    let mut changes = Vec::new();
+    for stored in &mut page {
+        // It was given to a session, and we do not know what came of it (QUEUE-6).
+        if let Some(progress) = after_crash(&stored.progress, now, delay) {
+            changes.push(Change::Put(stored.delivery, progress.clone()));
+            stored.progress = progress;
+        }
+    }
+    // Durable before any further attempt (QUEUE-4).
+    while !changes.is_empty() {
+        match queue.store.change(changes.clone()).await {
+            Ok(()) => break,
+            Err(galerne_core::queue::StoreFault::Closed) => return,
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+    let snapshot = queue.snapshot();
+    let found = page.into_iter().map(|stored| {
+        queue.bounds.add(stored.user.as_deref().unwrap_or(""), 1);
+        found(&snapshot, stored)
+    });
+    queue.order(Order::Found(found.collect()));
+}
+
+/// A stored delivery with the lane of its domain.
+pub(super) fn found(snapshot: &Snapshot, stored: Stored) -> FoundJob {
+    let domain = Mailbox::parse(&stored.recipient).map(|m| m.ascii_domain().into_owned());
+    let lane = lane::of_domain(snapshot, &domain.unwrap_or_default());
+    FoundJob { stored, lane }
+}
