@@ -101,17 +101,19 @@ impl Values {
 }
 
 fn push_number(mut value: u64, text: &mut String) {
-    let mut digits = ['0'; 20];
-    let mut used = 0;
-    for digit in digits.iter_mut().rev() {
-        *digit = char::from(b'0' + (value % 10) as u8);
-        used += 1;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
+    let digit = |value: u64| b'0' + (value % 10) as u8;
+    if value < 10 {
+        return text.push(char::from(digit(value)));
     }
-    text.extend(digits.iter().skip(digits.len() - used));
+    let mut digits = [b'0'; 20];
+    let mut first = digits.len();
+    while value > 0 {
+        first -= 1;
+        digits[first] = digit(value);
+        value /= 10;
+    }
+    // Digits are ASCII.
+    text.push_str(std::str::from_utf8(&digits[first..]).unwrap_or_default());
 }
 
 #[cfg(test)]

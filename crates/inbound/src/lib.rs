@@ -2,6 +2,7 @@
 //! accepted or refused. What is allowed is decided in `galerne-core`; here it is asked and done.
 #![forbid(unsafe_code)]
 
+mod alarm;
 pub mod certificates;
 pub mod gate;
 pub mod listener;

@@ -58,12 +58,12 @@ impl Pace {
     }
 
     /// So many octets came. True if they were content.
-    pub fn took(&mut self, octets: usize, now: Instant) -> bool {
+    pub fn took(&mut self, octets: usize, now: impl FnOnce() -> Instant) -> bool {
         if self.content {
             self.step += octets as u64;
             self.total += octets as u64;
             if self.step >= CONTENT_STEP {
-                (self.began, self.step) = (now, 0);
+                (self.began, self.step) = (now(), 0);
             }
         }
         self.content
@@ -100,7 +100,7 @@ mod tests {
         let mut pace = Pace::new(start);
         assert_eq!(pace.deadline(false), start + seconds(300));
         // Octets alone do not count, a whole command does.
-        pace.took(1, start + seconds(100));
+        pace.took(1, || start + seconds(100));
         assert!(!pace.at(false, 0, start + seconds(100)));
         assert_eq!(pace.deadline(false), start + seconds(300));
         assert!(pace.at(false, 1, start + seconds(200)));
@@ -124,13 +124,13 @@ mod tests {
         let mut pace = Pace::new(start);
         pace.transaction(start);
         pace.at(true, 1, start);
-        assert!(pace.took(19 << 20, start + seconds(1)));
+        assert!(pace.took(19 << 20, || start + seconds(1)));
         assert_eq!(pace.deadline(true), start + seconds(181));
         for second in 2..180 {
-            pace.took(1, start + seconds(second));
+            pace.took(1, || start + seconds(second));
         }
         assert_eq!(pace.deadline(true), start + seconds(181));
-        pace.took(92_160, start + seconds(180));
+        pace.took(92_160, || start + seconds(180));
         assert_eq!(pace.deadline(true), start + seconds(360));
     }
 
@@ -143,7 +143,7 @@ mod tests {
         let mut commands = 1;
         while now < pace.deadline(true) {
             pace.at(true, commands, now);
-            pace.took(1, now);
+            pace.took(1, || now);
             pace.at(false, commands, now);
             commands += 1;
             now += seconds(200);

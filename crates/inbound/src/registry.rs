@@ -159,10 +159,11 @@ impl Seat {
     }
 
     /// Something came from the client: its idle time begins anew.
-    pub fn active(&self) {
+    pub fn active(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.registry.epoch);
         self.slot
             .idle_since
-            .store(self.registry.millis() + 1, Ordering::Relaxed);
+            .store(since.as_millis() as u64 + 1, Ordering::Relaxed);
     }
 
     /// A delivery is under way: the session does not give way meanwhile.
@@ -260,7 +261,7 @@ mod tests {
             registry.admit(B, false, &limits(2, 0)).err(),
             Some(Crowded::Server)
         );
-        busy.active();
+        busy.active(Instant::now());
         tokio::time::advance(Duration::from_secs(11)).await;
         assert!(registry.admit(B, false, &limits(2, 0)).is_ok());
     }

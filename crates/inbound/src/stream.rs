@@ -16,6 +16,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 /// A stream of any kind.
 pub type BoxStream = Pin<Box<dyn Stream>>;
 
+/// An output buffer of this size is kept when it has been written: enough for replies.
+const KEEP_OUT: usize = 512;
+
 thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; 64 * 1024]);
 }
@@ -56,6 +59,9 @@ pub async fn write_out(stream: &mut BoxStream, out: &mut Vec<u8>) -> io::Result<
         stream.flush().await
     };
     let result = result.await;
-    *out = Vec::new();
+    out.clear();
+    if out.capacity() > KEEP_OUT {
+        *out = Vec::new();
+    }
     result
 }
