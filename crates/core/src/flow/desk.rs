@@ -262,6 +262,19 @@ impl Desk {
         refused.map_or(Ok(granted), Err)
     }
 
+    /// Another session for messages that were let go already. False: not now.
+    pub fn reopen(&mut self, now: Moment, case: Case<'_>) -> bool {
+        let Some((ip, sender, domain)) = self.pair(now, case) else {
+            return false;
+        };
+        let may = ip.may_open(now, domain).is_ok() && sender.may_open(now, domain).is_ok();
+        if may {
+            ip.slots_mut(domain).opened();
+            sender.slots_mut(domain).opened();
+        }
+        may
+    }
+
     /// A session is idle from now on, or no longer.
     pub fn session_idle(&mut self, now: Moment, case: Case<'_>, is_idle: bool) {
         let Some((ip, sender, domain)) = self.pair(now, case) else {

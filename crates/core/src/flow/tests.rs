@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::desk::{Case, Demand, Desk, GroupFlow, Key, Travel};
 use super::params::{Section, Sections, Target};
 use super::*;
+use crate::outbounds::Outbounds;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -394,6 +395,8 @@ fn world(seed: u64) {
             *sections.section(control, set, None) = random_section(&mut chance);
         }
     }
+    let free = sections.section(Control::Sender, Set::Warmup, Some("free.example"));
+    (free.threadmax, free.volmaxlow, free.volmaxhigh) = (Some(0), Some(0), Some(0));
     let flow = GroupFlow {
         sections: sections.clone(),
         defaults: Arc::default(),
@@ -421,6 +424,16 @@ fn world(seed: u64) {
                 new.configure([("isp".to_owned(), flow.clone())]);
                 let rows = desk.rows(now, None);
                 let again = all(&mut desk, &rows);
+                // The clock of the host was set meanwhile.
+                now = match chance.next(3) {
+                    0 => now.before(Duration::from_millis(chance.next(3_600_000))),
+                    1 => now.after(Duration::from_millis(chance.next(3_600_000))),
+                    _ => now,
+                };
+                for times in sent.values_mut() {
+                    let ahead = times.last().map_or(0, |last| last.saturating_sub(now.0));
+                    times.iter_mut().for_each(|time| *time -= ahead);
+                }
                 assert_eq!(new.restore(now, again), Vec::<String>::new());
                 desk = new;
             }
@@ -462,6 +475,9 @@ fn world(seed: u64) {
                 }
             }
         }
+        if now.0.is_multiple_of(8) {
+            best_is_best(seed, &mut desk, now, case);
+        }
         // No lost wake-up: at the moment that was named the message may go, if nobody else went.
         let mut probe = case;
         probe.sender = senders[0];
@@ -473,6 +489,35 @@ fn world(seed: u64) {
         } else {
             desk.given_back(now, probe, 1);
         }
+    }
+}
+
+/// What the desk has at hand of its addresses is what their states say (FLOW-23).
+fn best_is_best(seed: u64, desk: &mut Desk, now: Moment, case: Case<'_>) {
+    let turn = usize::try_from(seed % 5).unwrap();
+    let outbounds: Outbounds = (0..4u8)
+        .map(|n| crate::testing::outbound(&format!("192.0.2.{n}"), "mta"))
+        .collect();
+    for without in [None, Some(0), Some(1)] {
+        let may = |place: usize| Some(place) != without;
+        let (place, is_free) = desk.best(now, "isp", &outbounds, turn, &may).unwrap();
+        let standing = |place: usize| {
+            let ip = IpAddr::from([192, 0, 2, u8::try_from(place).unwrap()]);
+            // A sender without limits, so that the address alone decides.
+            let sender = "free.example";
+            let case = Case { ip, sender, ..case };
+            let is_free = desk.is_free(now, case, 1).is_ok();
+            (
+                is_free,
+                desk.unused(now, case),
+                std::cmp::Reverse((place + 4 - turn % 4) % 4),
+            )
+        };
+        let wanted = (0..4)
+            .filter(|place| may(*place))
+            .max_by_key(|place| standing(*place));
+        assert_eq!(Some(place), wanted, "seed {seed}");
+        assert_eq!(is_free, standing(place).0, "seed {seed}");
     }
 }
 
