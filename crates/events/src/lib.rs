@@ -21,3 +21,4 @@ mod text;
 pub use logs::{Logs, Options};
 pub use sinks::{Recorded, Recorder, Tee};
 pub use stories::StoryFiles;
+pub use text::without_control;

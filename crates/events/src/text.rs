@@ -11,6 +11,13 @@ pub(crate) fn escape_line(text: &str, out: &mut String) {
     escape(text, out, |_| false);
 }
 
+/// The same for a line on a terminal.
+pub fn without_control(text: &str) -> String {
+    let mut line = String::new();
+    escape_line(text, &mut line);
+    line
+}
+
 /// Appends `text` for a value of a `.csv` log: line breaks and tabs stay (CONF-71), other control
 /// characters are escaped. A line break is one `\n`.
 pub(crate) fn escape_value(text: &str, out: &mut String) {

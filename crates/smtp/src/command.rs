@@ -344,7 +344,7 @@ fn rcpt(rest: &str, context: &Context<'_>) -> Result<RcptRequest, Fault> {
 }
 
 /// The list of NOTIFY; NEVER only alone (RET-27).
-fn notify(value: &str) -> Option<Notify> {
+pub fn notify(value: &str) -> Option<Notify> {
     if value.eq_ignore_ascii_case("NEVER") {
         return Some(Notify {
             never: true,
