@@ -1,5 +1,6 @@
 //! The command line (IF-1, CONF-91): what can be called, and with what.
 
+mod queue;
 mod routes;
 
 use std::ffi::OsString;
@@ -10,6 +11,10 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use galerne_config::{OPTIONS_FILE, parse_options};
 
+pub use queue::{
+    LaneCommand, LaneSuspendArgs, QueueActArgs, QueueCommand, QueueEndArgs, QueueListArgs,
+    QueueMoveArgs, QueueShowArgs, QueueTraceArgs, SelectArgs,
+};
 pub use routes::{RoutesAddArgs, RoutesCommand, RoutesTestArgs};
 
 use crate::out::print;
@@ -74,6 +79,12 @@ pub enum Command {
     /// The route table: which mail goes where in place of the MX
     #[command(subcommand, alias = "route")]
     Routes(RoutesCommand),
+    /// The queue: what was taken over, and what happens to it
+    #[command(subcommand)]
+    Queue(QueueCommand),
+    /// Lanes: the mail of one destination, which waits together and can be suspended
+    #[command(subcommand)]
+    Lane(LaneCommand),
     /// Accounts
     #[command(subcommand)]
     Users(UsersCommand),
@@ -360,6 +371,8 @@ pub fn main() -> ExitCode {
         Command::Flow(FlowCommand::Set(args)) => commands::flow_set(&root, &args),
         Command::Simulate(args) => commands::simulate(&root, &args),
         Command::Routes(command) => commands::routes(&root, command),
+        Command::Queue(command) => commands::queue(&root, command),
+        Command::Lane(command) => commands::lane(&root, command),
         Command::Users(UsersCommand::List { json }) => commands::users_list(&root, json),
         Command::Users(UsersCommand::Passwd { name }) => commands::users_passwd(&root, &name),
         Command::Keygen(args) => commands::keygen(&root, &args),
