@@ -3,6 +3,9 @@
 //! A request is one line of JSON, for `send` followed by `length` octets of message; the answer is
 //! one line of JSON.
 
+pub mod queue;
+pub mod rows;
+
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -30,11 +33,14 @@ use tokio::time::timeout;
 use crate::flow::Switch;
 use crate::house::House;
 use crate::routes::Change;
+use queue::QueueAsk;
 
 /// Longest request line.
 const LONGEST_LINE: u64 = 64 * 1024;
 /// Largest change of the route table.
 const LARGEST_CHANGE: u64 = 64 << 20;
+/// Octets of content that are sent at a time.
+const CONTENT_PIECE: usize = 256 * 1024;
 /// Time for a request to come.
 const REQUEST_TIME: Duration = Duration::from_secs(60);
 
@@ -57,6 +63,8 @@ pub enum Request {
     FlowSet(Switch),
     /// Change the route table (ROUTE-22); the change follows the line as JSON.
     Routes { length: u64 },
+    /// About the queue; the answer is one line of JSON, and content follows it.
+    Queue { ask: QueueAsk },
 }
 
 /// The server's answer: an SMTP reply, or what was wrong with the request.
@@ -133,6 +141,49 @@ pub fn connect(root: &Path) -> Result<Connected, String> {
 /// No server runs, or it does not answer, in words.
 pub fn ask(root: &Path, request: &Request) -> Result<Response, String> {
     ask_with(root, request, b"")
+}
+
+/// Asks about the queue, and gives the document that answers.
+///
+/// # Errors
+/// No server runs, or it refuses, in words.
+pub fn ask_queue<T: serde::de::DeserializeOwned>(root: &Path, ask: QueueAsk) -> Result<T, String> {
+    let response = self::ask(root, &Request::Queue { ask })?;
+    understood(response)
+}
+
+/// The document of an answer.
+fn understood<T: serde::de::DeserializeOwned>(response: Response) -> Result<T, String> {
+    let text = response.lines.concat();
+    if response.code != 250 {
+        return Err(text);
+    }
+    serde_json::from_str(&text).map_err(|e| format!("the server's answer is not understood: {e}"))
+}
+
+/// Has the octets of a stored message written to `out`.
+///
+/// # Errors
+/// As `ask_queue`, or what `out` says.
+pub fn queue_content(root: &Path, id: &str, out: &mut impl io::Write) -> Result<(), String> {
+    use std::io::{BufRead, BufReader, Read, Write};
+    let mut stream = connect(root)?;
+    let failed = |error: io::Error| format!("control socket: {error}");
+    let ask = QueueAsk::Content { id: id.to_owned() };
+    let mut line = serde_json::to_vec(&Request::Queue { ask }).map_err(|e| e.to_string())?;
+    line.push(b'\n');
+    stream.write_all(&line).map_err(failed)?;
+    let mut reader = BufReader::new(&stream);
+    let mut answer = String::new();
+    reader.read_line(&mut answer).map_err(failed)?;
+    let response = serde_json::from_str(&answer)
+        .map_err(|e| format!("the server's answer is not understood: {e}"))?;
+    let length: u64 = understood(response)?;
+    let copied = io::copy(&mut reader.take(length), out).map_err(|e| e.to_string())?;
+    match copied == length {
+        true => Ok(()),
+        false => Err(format!("only {copied} of {length} octets came")),
+    }
 }
 
 /// As `ask`, with octets behind the line.
@@ -267,6 +318,7 @@ async fn answer(house: &Arc<House>, stream: UnixStream) -> io::Result<()> {
     let mut line = Vec::new();
     let mut bounded = (&mut stream).take(LONGEST_LINE);
     timeout(REQUEST_TIME, bounded.read_until(b'\n', &mut line)).await??;
+    let mut content = None;
     let response = match serde_json::from_slice(&line) {
         Ok(Request::Send {
             user,
@@ -318,6 +370,19 @@ async fn answer(house: &Arc<House>, stream: UnixStream) -> io::Result<()> {
             timeout(REQUEST_TIME, change.read_to_end(&mut octets)).await??;
             routes(house, octets).await
         }
+        Ok(Request::Queue { ask }) => match queue::answer(house, ask).await {
+            Ok(answered) => {
+                content = answered.content;
+                Response {
+                    code: 250,
+                    lines: vec![answered.document],
+                }
+            }
+            Err(why) => Response {
+                code: 451,
+                lines: vec![why],
+            },
+        },
         Err(error) => Response {
             code: 500,
             lines: vec![format!("5.5.2 request not understood: {error}")],
@@ -325,7 +390,36 @@ async fn answer(house: &Arc<House>, stream: UnixStream) -> io::Result<()> {
     };
     let mut text = serde_json::to_vec(&response)?;
     text.push(b'\n');
-    stream.write_all(&text).await
+    stream.write_all(&text).await?;
+    match content {
+        Some(content) => write_content(&mut stream, content).await,
+        None => Ok(()),
+    }
+}
+
+/// The octets of a message.
+async fn write_content(stream: &mut BufReader<UnixStream>, content: Content) -> io::Result<()> {
+    stream.write_all(&content.memory).await?;
+    let Some(spill) = content.spill else {
+        return Ok(());
+    };
+    let mut offset = 0;
+    while offset < spill.len() {
+        let spill = spill.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut piece = vec![0; CONTENT_PIECE];
+            let count = spill.read_at(offset, &mut piece)?;
+            piece.truncate(count);
+            Ok::<_, io::Error>(piece)
+        });
+        let piece = read.await??;
+        if piece.is_empty() {
+            break;
+        }
+        offset += piece.len() as u64;
+        stream.write_all(&piece).await?;
+    }
+    Ok(())
 }
 
 /// Changes the route table; the answer is the list of ids, or why not.

@@ -13,9 +13,9 @@ use galerne_core::ports::{EventSink, Module, StateStore};
 use galerne_core::settings::Settings;
 use galerne_core::snapshot::Snapshot;
 use galerne_dns::{HickoryResolver, Resolver};
-use galerne_events::{Logs, Options as LogOptions, Tee};
+use galerne_events::{Logs, Options as LogOptions, StoryFiles, Tee};
 use galerne_inbound::{Inbound, InboundWorld, Quotas, Reception, View, certificates};
-use galerne_outbound::{ClientTls, Delivery, Edge, TcpDial, World};
+use galerne_outbound::{ClientTls, Delivery, Edge, Post, Queue, TcpDial, World};
 use galerne_store::{GroupFiles, ListStore, PolicyStore};
 
 use crate::flow::Flow;
@@ -68,6 +68,8 @@ pub struct House {
     flow: Arc<Flow>,
     book: Arc<GroupFiles>,
     routes: Routes,
+    queue: Arc<Queue>,
+    stories: Arc<StoryFiles>,
     /// What was found at start (CONF-8).
     pub found: Vec<String>,
 }
@@ -125,6 +127,7 @@ impl House {
                 .map_err(|e| says("system/verp.key", &e))?,
         };
         let delivery = Delivery::new(world, edge(&settings, &options)?);
+        let (queue, stories) = crate::queue::open(root, &snapshot, &delivery)?;
         let flow = Flow::new(pace, state, events.clone());
         tokio::spawn(flow.clone().keep());
         let idle = delivery.clone();
@@ -141,7 +144,7 @@ impl House {
                 .map(|(_, listen)| format!("listening on {}", listen.address)),
         );
         let reception = Reception {
-            deliver: delivery.clone(),
+            deliver: Arc::new(Post(queue.clone())),
             events: events.clone(),
         };
         let world = InboundWorld {
@@ -163,6 +166,8 @@ impl House {
             lists,
             book,
             routes,
+            queue,
+            stories,
             flow,
             found,
         })
@@ -184,6 +189,11 @@ impl House {
     /// Flow control.
     pub fn flow(&self) -> Arc<Flow> {
         self.flow.clone()
+    }
+
+    /// The durable queue.
+    pub fn queue(&self) -> Arc<Queue> {
+        self.queue.clone()
     }
 
     /// The lists, for decisions at RCPT.
@@ -284,6 +294,7 @@ impl House {
         self.delivery.renew(edge);
         self.delivery.pace().configure(groups(&snapshot));
         self.inbound.renew(view);
+        self.queue.renew(snapshot.clone());
         *self
             .snapshot
             .write()
@@ -315,6 +326,7 @@ impl House {
             ("galerne", "runas", old.runas != settings.runas),
             ("rafale", "logage", old.logage != settings.logage),
             ("rafale", "log", old.log_json != settings.log_json),
+            ("queue", "sync", old.queue.sync != settings.queue.sync),
         ];
         for (section, key, _) in keys.into_iter().filter(|(_, _, changed)| *changed) {
             let what = if key == "listen" {
@@ -345,6 +357,7 @@ impl House {
         let end = tokio::time::Instant::now() + grace;
         self.inbound.stop(grace).await;
         let _ = tokio::time::timeout_at(end, self.delivery.quiet()).await;
+        let _ = tokio::time::timeout_at(end, self.queue.quiet()).await;
     }
 
     /// The second half: says QUIT to remotes and brings all state to disk.
@@ -352,12 +365,16 @@ impl House {
         // What still runs ends now: aborted before its final dot, unknown and recorded so after it.
         self.delivery.give_up();
         self.inbound.stop(LAST_WORDS).await;
+        let _ = tokio::time::timeout(LAST_WORDS, self.queue.quiet()).await;
         let _ = tokio::time::timeout(Duration::from_secs(2), self.delivery.pool().close()).await;
         self.save_quotas();
         let flow = self.flow.clone();
         let _ = tokio::task::spawn_blocking(move || flow.save()).await;
         let (logs, lists, book) = (self.logs.clone(), self.lists.clone(), self.book.clone());
+        let (queue, stories) = (self.queue.clone(), self.stories.clone());
         let flushed = tokio::task::spawn_blocking(move || {
+            queue.close();
+            stories.stop();
             lists.flush();
             book.flush();
             logs.stop();

@@ -10,6 +10,7 @@ pub mod house;
 pub mod keys;
 mod out;
 pub mod privileges;
+mod queue;
 mod routes;
 mod run;
 pub mod sockets;

@@ -27,3 +27,55 @@ pub fn print(text: &str, code: ExitCode) -> ExitCode {
         }
     }
 }
+
+/// A result that comes in pieces.
+#[derive(Default)]
+pub struct Stream {
+    state: State,
+}
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Goes,
+    /// Whoever read it has enough.
+    Gone,
+    Failed,
+}
+
+impl Stream {
+    /// Writes a piece; `false`: there is no use in more.
+    pub fn write(&mut self, text: &str) -> bool {
+        if !matches!(self.state, State::Goes) {
+            return false;
+        }
+        let mut out = io::stdout().lock();
+        if let Err(error) = out.write_all(text.as_bytes()) {
+            self.ended(&error);
+        }
+        matches!(self.state, State::Goes)
+    }
+
+    /// The exit code of the command.
+    pub fn end(mut self) -> ExitCode {
+        if matches!(self.state, State::Goes)
+            && let Err(error) = io::stdout().lock().flush()
+        {
+            self.ended(&error);
+        }
+        match self.state {
+            State::Goes | State::Gone => ExitCode::SUCCESS,
+            State::Failed => ExitCode::FAILURE,
+        }
+    }
+
+    fn ended(&mut self, error: &io::Error) {
+        self.state = match error.kind() {
+            ErrorKind::BrokenPipe => State::Gone,
+            _ => {
+                let _ = writeln!(io::stderr(), "galerne: standard output: {error}");
+                State::Failed
+            }
+        };
+    }
+}
