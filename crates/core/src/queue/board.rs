@@ -11,6 +11,7 @@
 //! sender is told of the delay (RET-39).
 
 mod gate;
+mod index;
 mod lanes;
 mod operator;
 mod rows;
@@ -280,7 +281,7 @@ impl Board {
     /// An empty board. `places`: jobs that may run at once, in all.
     pub fn new(places: u32) -> Self {
         Board {
-            slots: Slab::new(),
+            slots: Slab::default(),
             lanes: Lanes::new(),
             messages: BTreeSet::new(),
             timeline: BTreeSet::new(),

@@ -29,8 +29,19 @@ impl Cause {
 }
 
 /// The gate of one lane.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Gate {
+    /// Counts closings: what began before the last of them says nothing any more.
+    epoch: u32,
+    /// `None`: it is wide open.
+    trouble: Option<Box<Trouble>>,
+}
+
+/// Of a lane that is closed, or opens gradually.
+#[derive(Debug, Default)]
+struct Trouble {
+    cause: Option<Cause>,
+    why: Box<str>,
     /// Jobs that may run at once.
     window: u32,
     /// Successes still needed until the window doubles.
@@ -41,34 +52,18 @@ pub struct Gate {
     failures: u32,
     /// How often flow control gave no leave without a success between.
     waits: u32,
-    /// Counts closings: what began before the last of them says nothing any more.
-    epoch: u32,
-    cause: Option<Cause>,
-    why: Option<Box<str>>,
-}
-
-impl Default for Gate {
-    fn default() -> Self {
-        Gate {
-            window: CAP,
-            missing: CAP,
-            closed_until: 0,
-            failures: 0,
-            waits: 0,
-            epoch: 0,
-            cause: None,
-            why: None,
-        }
-    }
 }
 
 impl Gate {
     pub fn window(&self) -> u32 {
-        self.window
+        self.trouble.as_ref().map_or(CAP, |trouble| trouble.window)
     }
 
+    /// 0: it is open.
     pub fn closed_until(&self) -> u64 {
-        self.closed_until
+        self.trouble
+            .as_ref()
+            .map_or(0, |trouble| trouble.closed_until)
     }
 
     pub fn epoch(&self) -> u32 {
@@ -76,26 +71,27 @@ impl Gate {
     }
 
     pub fn cause(&self) -> Option<Cause> {
-        self.cause
+        self.trouble.as_ref()?.cause
     }
 
     pub fn why(&self) -> Option<&str> {
-        self.why.as_deref()
+        let trouble = self.trouble.as_ref()?;
+        (!trouble.why.is_empty()).then_some(&*trouble.why)
     }
 
     /// Whether so many running jobs leave room for another.
     pub fn admits(&self, running: u32) -> bool {
-        self.closed_until == 0 && running < self.window
+        self.closed_until() == 0 && running < self.window()
     }
 
     /// Whether there is nothing to remember of it.
     pub fn is_wide_open(&self) -> bool {
-        self.cause.is_none()
+        self.trouble.is_none()
     }
 
     /// The next job is one that finds out.
     pub fn is_probing(&self) -> bool {
-        self.window == 1
+        self.window() == 1
     }
 
     /// A job that began in `epoch` did not reach the destination. `chance`: any number.
@@ -103,10 +99,11 @@ impl Gate {
         if epoch != self.epoch {
             return;
         }
-        let step = (self.failures as usize).min(PAUSES.len() - 1);
-        let pause = PAUSES.get(step).copied().unwrap_or(SHORT_WAIT);
-        self.failures = self.failures.saturating_add(1);
-        self.why = Some(why.into_boxed_str());
+        let trouble = self.trouble.get_or_insert_default();
+        let step = (trouble.failures as usize).min(PAUSES.len() - 1);
+        let pause = PAUSES.get(step).copied().unwrap_or(LONG_WAIT);
+        trouble.failures = trouble.failures.saturating_add(1);
+        trouble.why = why.into_boxed_str();
         self.close(
             now.saturating_add(spread(pause, chance)),
             Cause::Unreachable,
@@ -118,41 +115,45 @@ impl Gate {
         if epoch != self.epoch {
             return;
         }
-        self.why = None;
-        self.waits = self.waits.saturating_add(1);
-        self.close(wait_until(now, not_before, self.waits), Cause::NoRoom);
+        let trouble = self.trouble.get_or_insert_default();
+        trouble.why = Box::default();
+        trouble.waits = trouble.waits.saturating_add(1);
+        let until = wait_until(now, not_before, trouble.waits);
+        self.close(until, Cause::NoRoom);
     }
 
     /// A job that began in `epoch` reached the destination.
     pub fn reached(&mut self, epoch: u32) {
-        if epoch != self.epoch || self.cause.is_none() {
+        let Some(trouble) = self.trouble.as_mut().filter(|_| epoch == self.epoch) else {
+            return;
+        };
+        trouble.failures = 0;
+        trouble.waits = 0;
+        trouble.missing = trouble.missing.saturating_sub(1);
+        if trouble.missing > 0 {
             return;
         }
-        self.failures = 0;
-        self.waits = 0;
-        self.missing = self.missing.saturating_sub(1);
-        if self.missing > 0 {
-            return;
-        }
-        self.window = (self.window * 2).min(CAP);
-        self.missing = self.window;
-        if self.window == CAP {
-            self.cause = None;
-            self.why = None;
+        trouble.window = (trouble.window * 2).min(CAP);
+        trouble.missing = trouble.window;
+        if trouble.window == CAP {
+            self.trouble = None;
         }
     }
 
     /// Ends the rest: one probe may go.
     pub fn open(&mut self) {
-        self.closed_until = 0;
+        if let Some(trouble) = &mut self.trouble {
+            trouble.closed_until = 0;
+        }
     }
 
     fn close(&mut self, until: u64, cause: Cause) {
         self.epoch = self.epoch.wrapping_add(1);
-        self.window = 1;
-        self.missing = 1;
-        self.closed_until = until.max(1);
-        self.cause = Some(cause);
+        let trouble = self.trouble.get_or_insert_default();
+        trouble.window = 1;
+        trouble.missing = 1;
+        trouble.closed_until = until.max(1);
+        trouble.cause = Some(cause);
     }
 }
 

@@ -5,13 +5,15 @@
 //! only lanes from which a job may start among the open ones. So nothing is ever searched.
 
 use std::collections::BTreeSet;
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::DefaultHashBuilder;
 
 use super::gate::{self, CAP, Gate};
-use super::rows::Tally;
+use super::index::{Index, Keyed, Names};
+use super::rows::LaneTally;
 use super::slab::{End, Link, Linked, List, Slab};
 use super::suspension::{Of, Rules};
 use super::{After, Place, Slot, Whom};
@@ -28,15 +30,15 @@ pub(super) struct Lane {
     pub name: Arc<str>,
     pub gate: Gate,
     pub running: u32,
-    pub tally: Tally,
+    pub tally: LaneTally,
     /// Seats in which somebody may go.
     seats: List,
     /// Lines, whether or not somebody may go.
     lines: u32,
     /// When it started a job last, in starts of the board.
     turn: u64,
-    /// Its place among the open lanes.
-    key: Option<(u32, u64)>,
+    /// It stands among the open lanes, under this number of running jobs.
+    key: Option<u32>,
     /// When it is to be forgotten; 0: not yet.
     forget_at: u64,
 }
@@ -86,6 +88,44 @@ impl Linked for Line {
     }
 }
 
+impl Keyed for Lane {
+    type Key = str;
+
+    fn is(&self, key: &str) -> bool {
+        *self.name == *key
+    }
+
+    fn hash(&self, hasher: &DefaultHashBuilder) -> u64 {
+        hasher.hash_one(&*self.name)
+    }
+}
+
+/// By lane and account.
+impl Keyed for Seat {
+    type Key = (u32, u32);
+
+    fn is(&self, key: &(u32, u32)) -> bool {
+        (self.lane, self.account) == *key
+    }
+
+    fn hash(&self, hasher: &DefaultHashBuilder) -> u64 {
+        hasher.hash_one((self.lane, self.account))
+    }
+}
+
+/// By seat and sender.
+impl Keyed for Line {
+    type Key = (u32, u32);
+
+    fn is(&self, key: &(u32, u32)) -> bool {
+        (self.seat, self.sender) == *key
+    }
+
+    fn hash(&self, hasher: &DefaultHashBuilder) -> u64 {
+        hasher.hash_one((self.seat, self.sender))
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     Open(u32),
@@ -98,11 +138,9 @@ pub(super) struct Lanes {
     lanes: Slab<Lane>,
     seats: Slab<Seat>,
     lines: Slab<Line>,
-    by_name: HashMap<Arc<str>, u32>,
-    /// By lane and account.
-    by_account: HashMap<(u32, u32), u32>,
-    /// By seat and sender.
-    by_sender: HashMap<(u32, u32), u32>,
+    lanes_by_name: Index,
+    seats_by_account: Index,
+    lines_by_sender: Index,
     names: Names,
     rules: Rules,
     /// Lanes from which a job may start: (running, turn, lane).
@@ -115,13 +153,13 @@ pub(super) struct Lanes {
 impl Lanes {
     pub fn new() -> Self {
         Lanes {
-            lanes: Slab::new(),
-            seats: Slab::new(),
-            lines: Slab::new(),
-            by_name: HashMap::new(),
-            by_account: HashMap::new(),
-            by_sender: HashMap::new(),
-            names: Names::new(),
+            lanes: Slab::default(),
+            seats: Slab::default(),
+            lines: Slab::default(),
+            lanes_by_name: Index::default(),
+            seats_by_account: Index::default(),
+            lines_by_sender: Index::default(),
+            names: Names::default(),
             rules: Rules::default(),
             open: BTreeSet::new(),
             timers: BTreeSet::new(),
@@ -155,23 +193,22 @@ impl Lanes {
     }
 
     fn lane(&mut self, name: &str) -> u32 {
-        if let Some(id) = self.by_name.get(name) {
-            return *id;
+        if let Some(id) = self.lanes_by_name.find(&self.lanes, name) {
+            return id;
         }
-        let name: Arc<str> = Arc::from(name);
         self.turns += 1;
         let id = self.lanes.insert(Lane {
-            name: name.clone(),
+            name: Arc::from(name),
             turn: self.turns,
             ..Lane::default()
         });
-        self.by_name.insert(name, id);
+        self.lanes_by_name.insert(&self.lanes, id);
         id
     }
 
     fn line_of(&mut self, lane: u32, account: u32, sender: u32) -> u32 {
-        let seat = match self.by_account.get(&(lane, account)) {
-            Some(seat) => *seat,
+        let seat = match self.seats_by_account.find(&self.seats, &(lane, account)) {
+            Some(seat) => seat,
             None => {
                 let seat = self.seats.insert(Seat {
                     lane,
@@ -179,12 +216,12 @@ impl Lanes {
                     ..Seat::default()
                 });
                 self.names.used(account);
-                self.by_account.insert((lane, account), seat);
+                self.seats_by_account.insert(&self.seats, seat);
                 seat
             }
         };
-        if let Some(line) = self.by_sender.get(&(seat, sender)) {
-            return *line;
+        if let Some(line) = self.lines_by_sender.find(&self.lines, &(seat, sender)) {
+            return line;
         }
         let line = self.lines.insert(Line {
             seat,
@@ -192,7 +229,7 @@ impl Lanes {
             ..Line::default()
         });
         self.names.used(sender);
-        self.by_sender.insert((seat, sender), line);
+        self.lines_by_sender.insert(&self.lines, line);
         self.seats.at_mut(seat).count += 1;
         self.lanes.at_mut(lane).lines += 1;
         self.remember(lane);
@@ -226,15 +263,15 @@ impl Lanes {
     }
 
     fn drop_line(&mut self, now: u64, line: u32) {
+        self.lines_by_sender.remove(&self.lines, line);
         let Line { seat, sender, .. } = self.lines.remove(line);
-        self.by_sender.remove(&(seat, sender));
         self.names.unused(sender);
         let one = self.seats.at_mut(seat);
         one.count -= 1;
         let lane = one.lane;
         if one.count == 0 {
+            self.seats_by_account.remove(&self.seats, seat);
             let Seat { account, .. } = self.seats.remove(seat);
-            self.by_account.remove(&(lane, account));
             self.names.unused(account);
         }
         let one = self.lanes.at_mut(lane);
@@ -263,8 +300,8 @@ impl Lanes {
 
     fn drop_lane(&mut self, id: u32) {
         self.remember(id);
+        self.lanes_by_name.remove(&self.lanes, id);
         let lane = self.lanes.remove(id);
-        self.by_name.remove(&lane.name);
         let until = lane.gate.closed_until();
         if until > 0 {
             self.timers.remove(&(until, Timer::Open(id)));
@@ -294,6 +331,9 @@ impl Lanes {
     pub fn began(&mut self, lane: u32) -> (u32, bool) {
         self.turns += 1;
         let one = self.lanes.at_mut(lane);
+        if let Some(running) = one.key.take() {
+            self.open.remove(&(running, one.turn, lane));
+        }
         one.turn = self.turns;
         (one.gate.epoch(), one.gate.is_probing())
     }
@@ -421,7 +461,7 @@ impl Lanes {
     ) {
         let lane = self.lane_of(line);
         let one = self.lanes.at_mut(lane);
-        *one.tally.of(place) += count;
+        *one.tally.of(place) += count as u32;
         match place {
             Place::Ready => {
                 self.lines.at_mut(line).jobs.push(slots, id, end);
@@ -439,7 +479,7 @@ impl Lanes {
     pub fn leave(&mut self, slots: &mut Slab<Slot>, id: u32, line: u32, place: Place, count: u64) {
         let lane = self.lane_of(line);
         let one = self.lanes.at_mut(lane);
-        *one.tally.of(place) -= count;
+        *one.tally.of(place) -= count as u32;
         match place {
             Place::Ready => {
                 self.lines.at_mut(line).jobs.remove(slots, id);
@@ -489,15 +529,15 @@ impl Lanes {
     fn place_lane(&mut self, id: u32) {
         let lane = self.lanes.at_mut(id);
         let may_go = !lane.seats.is_empty() && lane.running < CAP && lane.gate.admits(lane.running);
-        let key = may_go.then_some((lane.running, lane.turn));
+        let key = may_go.then_some(lane.running);
         if key == lane.key {
             return;
         }
-        if let Some((running, turn)) = std::mem::replace(&mut lane.key, key) {
-            self.open.remove(&(running, turn, id));
+        if let Some(running) = std::mem::replace(&mut lane.key, key) {
+            self.open.remove(&(running, lane.turn, id));
         }
-        if let Some((running, turn)) = key {
-            self.open.insert((running, turn, id));
+        if let Some(running) = key {
+            self.open.insert((running, lane.turn, id));
         }
     }
 
@@ -543,58 +583,5 @@ impl Lanes {
     /// Whose line it is, with whether it is suspended.
     pub fn standing(&self, line: u32) -> (u32, bool) {
         (self.lane_of(line), self.lines.at(line).suspended)
-    }
-}
-
-/// Names that are in use, by number.
-#[derive(Debug)]
-struct Names {
-    names: Slab<Name>,
-    by_text: HashMap<Arc<str>, u32>,
-}
-
-#[derive(Debug, Default)]
-struct Name {
-    text: Arc<str>,
-    uses: u32,
-}
-
-impl Names {
-    fn new() -> Self {
-        Names {
-            names: Slab::new(),
-            by_text: HashMap::new(),
-        }
-    }
-
-    /// The number of a name. One that is not used afterwards stays until it was.
-    fn number(&mut self, text: &str) -> u32 {
-        if let Some(number) = self.by_text.get(text) {
-            return *number;
-        }
-        let text: Arc<str> = Arc::from(text);
-        let number = self.names.insert(Name {
-            text: text.clone(),
-            uses: 0,
-        });
-        self.by_text.insert(text, number);
-        number
-    }
-
-    fn text(&self, number: u32) -> &str {
-        &self.names.at(number).text
-    }
-
-    fn used(&mut self, number: u32) {
-        self.names.at_mut(number).uses += 1;
-    }
-
-    fn unused(&mut self, number: u32) {
-        let name = self.names.at_mut(number);
-        name.uses -= 1;
-        if name.uses == 0 {
-            let name = self.names.remove(number);
-            self.by_text.remove(&name.text);
-        }
     }
 }

@@ -1,7 +1,5 @@
 //! What the board shows of itself: `galerne lane list`, `galerne queue status` and the gauges.
 
-use std::collections::HashMap;
-
 use super::{Board, Cause, Place};
 use crate::queue::MessageNo;
 
@@ -35,6 +33,43 @@ impl Tally {
     /// All of them.
     pub fn all(&self) -> u64 {
         self.waiting + self.ready + self.held + self.running + self.expired
+    }
+}
+
+/// The same of one lane, in less room.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LaneTally {
+    waiting: u32,
+    ready: u32,
+    held: u32,
+    running: u32,
+    expired: u32,
+    nowhere: u32,
+}
+
+impl LaneTally {
+    pub fn of(&mut self, place: Place) -> &mut u32 {
+        match place {
+            Place::Nowhere => &mut self.nowhere,
+            Place::Waiting => &mut self.waiting,
+            Place::Ready => &mut self.ready,
+            Place::Held => &mut self.held,
+            Place::Running => &mut self.running,
+            Place::Expired => &mut self.expired,
+        }
+    }
+}
+
+impl From<LaneTally> for Tally {
+    fn from(lane: LaneTally) -> Self {
+        Tally {
+            waiting: lane.waiting.into(),
+            ready: lane.ready.into(),
+            held: lane.held.into(),
+            running: lane.running.into(),
+            expired: lane.expired.into(),
+            nowhere: lane.nowhere.into(),
+        }
     }
 }
 
@@ -119,12 +154,12 @@ impl Board {
 
     /// All lanes by name. Looks at every job: for people.
     pub fn rows(&self) -> Vec<LaneRow> {
-        let mut rows: HashMap<u32, LaneRow> = HashMap::new();
+        let mut rows: Vec<Option<LaneRow>> = Vec::new();
         for (id, lane) in self.lanes.all() {
             let closed = lane.gate.closed_until();
             let row = LaneRow {
                 name: lane.name.to_string(),
-                tally: lane.tally,
+                tally: lane.tally.into(),
                 jobs_running: lane.running,
                 window: lane.gate.window(),
                 closed_until: (closed > 0).then_some(closed),
@@ -134,14 +169,20 @@ impl Board {
                 reason: self.lanes.rules().reason(&lane.name).map(str::to_owned),
                 oldest: None,
             };
-            rows.insert(id, row);
+            let id = id as usize;
+            if rows.len() <= id {
+                rows.resize(id + 1, None);
+            }
+            if let Some(place) = rows.get_mut(id) {
+                *place = Some(row);
+            }
         }
         for (_, slot) in self.slots.iter() {
             if slot.place == Place::Nowhere {
                 continue;
             }
             let (lane, is_suspended) = self.lanes.standing(slot.line);
-            let Some(row) = rows.get_mut(&lane) else {
+            let Some(row) = rows.get_mut(lane as usize).and_then(Option::as_mut) else {
                 continue;
             };
             row.oldest = Some(row.oldest.unwrap_or(u64::MAX).min(slot.received));
@@ -149,8 +190,8 @@ impl Board {
                 row.suspended += slot.recipients.count();
             }
         }
-        let mut rows: Vec<LaneRow> = rows.into_values().collect();
-        rows.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut rows: Vec<LaneRow> = rows.into_iter().flatten().collect();
+        rows.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         rows
     }
 }

@@ -16,15 +16,17 @@ pub struct Slab<T> {
     vacant: T,
 }
 
-impl<T: Default> Slab<T> {
-    pub fn new() -> Self {
+impl<T: Default> Default for Slab<T> {
+    fn default() -> Self {
         Slab {
             chunks: Vec::new(),
             free: Vec::new(),
             vacant: T::default(),
         }
     }
+}
 
+impl<T: Default> Slab<T> {
     /// Gives an item a number.
     pub fn insert(&mut self, item: T) -> u32 {
         if let Some(id) = self.free.pop() {
