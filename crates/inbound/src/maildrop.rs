@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -78,27 +78,29 @@ pub struct Maildrop {
     pub snapshot: Box<dyn Fn() -> Arc<Snapshot> + Send + Sync>,
 }
 
-/// Makes the folder, if `[maildrop]` names a group or an account. `group`: the number of the group.
-/// Says what is not as it must be.
+/// Makes the folder, if `[maildrop]` names a group or an account. `owner`: whose it shall be; `None`:
+/// ours. `group`: the number of the group. Gives what is not as it must be.
 ///
 /// # Errors
 /// It cannot be made.
 pub fn prepare(
     root: &Path,
     keys: &settings::Maildrop,
+    owner: Option<u32>,
     group: Option<u32>,
 ) -> io::Result<Vec<String>> {
     if keys.group.is_none() && keys.user.is_none() {
         return Ok(Vec::new());
     }
     let folder = root.join(FOLDER);
-    let mut said = Vec::new();
-    if !folder.is_dir() {
-        DirBuilder::new().mode(FOR_OWNER).create(&folder)?;
-    }
-    let rejected = folder.join(REJECTED);
-    if !rejected.is_dir() {
-        DirBuilder::new().mode(FOR_OWNER).create(&rejected)?;
+    // Before the group may write there, so that nobody else makes the inner one.
+    for folder in [&folder, &folder.join(REJECTED)] {
+        if !folder.is_dir() {
+            DirBuilder::new().mode(FOR_OWNER).create(folder)?;
+        }
+        if owner.is_some() {
+            chown(folder, owner, None)?;
+        }
     }
     let about = fs::metadata(&folder)?;
     let mode = about.mode() & 0o7777;
@@ -106,20 +108,20 @@ pub fn prepare(
         if mode & 0o077 != 0 {
             fs::set_permissions(&folder, Permissions::from_mode(FOR_OWNER))?;
         }
-        return Ok(said);
+        return Ok(Vec::new());
     };
     if about.gid() == group && mode == FOR_GROUP {
-        return Ok(said);
+        return Ok(Vec::new());
     }
-    let owned = std::os::unix::fs::chown(&folder, None, Some(group))
+    let given = chown(&folder, None, Some(group))
         .and_then(|()| fs::set_permissions(&folder, Permissions::from_mode(FOR_GROUP)));
-    if let Err(error) = owned {
-        let folder = folder.display();
-        said.push(format!(
-            "{folder}: it cannot be given to the group {name} ({error}); nobody else can drop mail. Do as root: chgrp {name} {folder} && chmod 1730 {folder}"
-        ));
-    }
-    Ok(said)
+    let Err(error) = given else {
+        return Ok(Vec::new());
+    };
+    let folder = folder.display();
+    Ok(vec![format!(
+        "{folder}: it cannot be given to the group {name} ({error}); nobody else can drop mail. Do as root: chgrp {name} {folder} && chmod 1730 {folder}"
+    )])
 }
 
 /// What is known of the folder from one look to the next.

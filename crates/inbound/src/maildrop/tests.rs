@@ -17,12 +17,12 @@ fn queue_24_the_folder_is_for_its_group_to_write_and_not_to_read() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join(FOLDER);
     assert_eq!(
-        prepare(root.path(), &keys(None, None), None).unwrap(),
+        prepare(root.path(), &keys(None, None), None, None).unwrap(),
         [""; 0]
     );
     assert!(!folder.exists());
     assert_eq!(
-        prepare(root.path(), &keys(None, Some("shop")), None).unwrap(),
+        prepare(root.path(), &keys(None, Some("shop")), None, None).unwrap(),
         [""; 0]
     );
     assert_eq!(
@@ -31,7 +31,13 @@ fn queue_24_the_folder_is_for_its_group_to_write_and_not_to_read() {
     );
     let own = rustix::process::getegid().as_raw();
     for _ in 0..2 {
-        let said = prepare(root.path(), &keys(Some("drop"), Some("shop")), Some(own)).unwrap();
+        let said = prepare(
+            root.path(),
+            &keys(Some("drop"), Some("shop")),
+            None,
+            Some(own),
+        )
+        .unwrap();
         assert_eq!(said, [""; 0]);
         assert_eq!(
             (mode(&folder), mode(&folder.join(REJECTED))),
@@ -40,7 +46,7 @@ fn queue_24_the_folder_is_for_its_group_to_write_and_not_to_read() {
         // Somebody opened it too far.
         fs::set_permissions(&folder, Permissions::from_mode(0o777)).unwrap();
     }
-    prepare(root.path(), &keys(None, Some("shop")), None).unwrap();
+    prepare(root.path(), &keys(None, Some("shop")), None, None).unwrap();
     assert_eq!(mode(&folder), 0o700);
 }
 
