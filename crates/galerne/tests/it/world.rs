@@ -22,14 +22,15 @@ use galerne_config::LoadOptions;
 use galerne_core::access::ByAddress;
 use galerne_core::flow::configured::groups;
 use galerne_core::model::{Answer, Settled, Submission};
-use galerne_core::ports::{Refused, UnknownError};
+use galerne_core::ports::{DeliverNow, Refused, UnknownError};
+use galerne_core::queue::QueueStore;
 use galerne_core::routes::Live;
 use galerne_core::snapshot::Snapshot;
 use galerne_dns::{Resolver, ZoneResolver};
 use galerne_events::{Recorded, Recorder};
 use galerne_inbound::{Gate, Reception, View, certificates, serve};
 use galerne_outbound::pace::Pace;
-use galerne_outbound::{ClientTls, Delivery, Edge};
+use galerne_outbound::{ClientTls, Delivery, Edge, Post};
 use galerne_sim::client::{TestClient, TestReply};
 use galerne_sim::net::{Fate, SimNet};
 use galerne_sim::sink::{Sink, SinkOptions};
@@ -39,9 +40,12 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 #[path = "world/parts.rs"]
 mod parts;
+#[path = "world/queued.rs"]
+mod queued;
 
 use parts::SimDial;
 pub use parts::{MemoryBook, MemoryLists, Wiretap};
+pub use queued::Queued;
 
 /// What every world begins with; the text given to [`World::new`] is added behind it.
 const MAIN: &str = "[IP]
@@ -93,6 +97,8 @@ pub struct World {
     pub routes: Arc<Live>,
     pub delivery: Arc<Delivery>,
     pub gate: Arc<Gate>,
+    /// The durable queue, in a world that has one.
+    pub queue: Option<Queued>,
 }
 
 impl World {
@@ -102,6 +108,15 @@ impl World {
     /// # Panics
     /// When the configuration has an error.
     pub fn new(config: &str) -> World {
+        World::build(config, None)
+    }
+
+    /// As [`World::new`], with a durable queue over this store.
+    pub fn with_queue(config: &str, store: Arc<dyn QueueStore>) -> World {
+        World::build(config, Some(store))
+    }
+
+    fn build(config: &str, store: Option<Arc<dyn QueueStore>>) -> World {
         let root = tempfile::tempdir().unwrap();
         let ca = TestCa::new();
         write(root.path(), "ca.pem", &ca.pem());
@@ -134,9 +149,17 @@ impl World {
         };
         let delivery = Delivery::new(world, edge(&snapshot, zone.clone()));
         let idle = delivery.clone();
-        tokio::spawn(delivery.pool().sweep(move || idle.edge().idle));
+        // Days in the queue would be millions of looks.
+        if store.is_none() {
+            tokio::spawn(delivery.pool().sweep(move || idle.edge().idle));
+        }
+        let queue = store.map(|store| Queued::open(root.path(), store, &snapshot, &delivery));
+        let deliver: Arc<dyn DeliverNow> = match &queue {
+            Some(queued) => Arc::new(Post(queued.queue.clone())),
+            None => delivery.clone(),
+        };
         let reception = Reception {
-            deliver: delivery.clone(),
+            deliver,
             events: events.clone(),
         };
         let gate = Gate::new(reception, lists.clone(), view(root.path(), snapshot));
@@ -152,6 +175,7 @@ impl World {
             routes,
             delivery,
             gate,
+            queue,
         }
     }
 
@@ -166,7 +190,15 @@ impl World {
         let snapshot = read(self.root.path());
         self.delivery.renew(edge(&snapshot, self.zone.clone()));
         self.delivery.pace().configure(groups(&snapshot));
+        if let Some(queued) = &self.queue {
+            queued.queue.renew(snapshot.clone());
+        }
         self.gate.renew(view(self.root.path(), snapshot));
+    }
+
+    /// The durable queue.
+    pub fn queued(&self) -> &Queued {
+        self.queue.as_ref().expect("a world with a queue")
     }
 
     // -- destinations --------------------------------------------------------------------------

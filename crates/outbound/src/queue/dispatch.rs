@@ -17,7 +17,7 @@ use super::{Queue, domain_of, numbers};
 /// Orders taken at a time.
 const AT_ONCE: usize = 512;
 /// How often settings and the disk are looked at.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_secs(5);
 
 /// What the dispatcher is told.
 pub(super) enum Order {

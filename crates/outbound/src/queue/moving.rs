@@ -46,7 +46,8 @@ impl Moved {
         *self.refused.entry(why).or_default() += count;
     }
 
-    fn add(&mut self, other: Moved) {
+    /// Counts another move in.
+    pub fn add(&mut self, other: Moved) {
         self.touch.deliveries += other.touch.deliveries;
         self.touch.messages += other.touch.messages;
         self.busy += other.busy;

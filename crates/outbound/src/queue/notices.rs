@@ -116,7 +116,7 @@ impl Queue {
             _ => return tracing::warn!(message = message.0, "a delay could not be told"),
         };
         let snapshot = self.snapshot();
-        let now = std::time::Instant::now();
+        let now = tokio::time::Instant::now().into_std();
         let whole = match submission(&kept.envelope, kept.content, &snapshot, now) {
             Ok(whole) => whole,
             Err(why) => {

@@ -1,7 +1,7 @@
 //! One job of the queue: an attempt for some deliveries of a message, and what follows from it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use galerne_core::model::{Reply, Settled, Submission};
 use galerne_core::queue::board::{After, End, Expired, Job};
@@ -110,7 +110,12 @@ impl Queue {
             return Ok(None);
         }
         let snapshot = self.snapshot();
-        match submission(&envelope, content, &snapshot, Instant::now()) {
+        match submission(
+            &envelope,
+            content,
+            &snapshot,
+            tokio::time::Instant::now().into_std(),
+        ) {
             Ok(submission) => Ok(Some(Ready {
                 submission: Arc::new(submission),
                 deliveries,
@@ -170,7 +175,7 @@ impl Queue {
         client.account = account;
         Submission {
             recipients: recipients.iter().filter_map(of).collect(),
-            received: Instant::now(),
+            received: tokio::time::Instant::now().into_std(),
             settings: snapshot,
             client,
             queued: true,
