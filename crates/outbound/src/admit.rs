@@ -44,7 +44,7 @@ pub fn admit(
     key: &Key,
     ask: Ask<'_>,
     given: Option<(Leave, SessionMark)>,
-) -> Result<Admitted, Wish> {
+) -> Result<Admitted, Box<Wish>> {
     if let Some((leave, mark)) = given {
         return Ok(Admitted::Here(Box::new(Admission {
             connection: None,
@@ -64,19 +64,19 @@ pub fn admit(
     };
     match delivery.pace.try_leave(&wish) {
         Some((leave, mark)) => Ok(admitted(Turn::New(leave, mark), ask)),
-        None => Err(wish),
+        None => Err(Box::new(wish)),
     }
 }
 
 /// Waits in line until the deadline.
-pub async fn wait(delivery: &Delivery, key: &Key, ask: Ask<'_>, wish: Wish) -> Admitted {
+pub async fn wait(delivery: &Delivery, key: &Key, ask: Ask<'_>, wish: Box<Wish>) -> Admitted {
     let pace = &delivery.pace;
     let give_way = |wish: &Wish| {
         if pace.needs_place(wish) {
             delivery.tools.pool.give_way(wish);
         }
     };
-    match pace.leave(wish, key, ask.deadline, give_way).await {
+    match pace.leave(*wish, key, ask.deadline, give_way).await {
         Some(turn) => admitted(turn, ask),
         None => Admitted::NoOutbound,
     }

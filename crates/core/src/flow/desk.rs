@@ -603,7 +603,7 @@ fn entries<'a>(
 ) -> impl Iterator<Item = (Key<'a>, &'a mut Entry)> {
     let ips = ips.iter_mut().map(|(ip, entry)| (Key::Ip(ip), entry));
     let senders = senders.iter_mut();
-    ips.chain(senders.map(|(sender, entry)| (Key::Sender(&**sender), entry)))
+    ips.chain(senders.map(|(sender, entry)| (Key::Sender(sender), entry)))
 }
 
 fn switched(group: &str, key: Key<'_>, change: Change) -> Switched {

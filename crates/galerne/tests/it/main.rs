@@ -25,6 +25,7 @@ mod process_reload;
 mod process_routes;
 mod process_run;
 mod process_stop;
+mod process_story;
 mod relay_basics;
 mod relay_detours;
 mod relay_dialogues;

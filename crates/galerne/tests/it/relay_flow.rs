@@ -306,3 +306,39 @@ async fn flow_51_who_waits_for_one_domain_ends_no_session_of_another() {
     assert!(waited.starts_with("451 9.3.1 "), "{waited}");
     assert_eq!(y.connected(), 1, "one session for all four");
 }
+
+#[tokio::test(start_paused = true)]
+async fn flow_21_flow_27_relay_42_a_session_that_proves_closed_does_not_count_and_its_slot_pauses()
+{
+    let world = world(&isp(
+        "threadmax = 1\nwaittime = 20\nvolttllow = 1h\nvolmaxlow = 50",
+        "== users/demo.ini\n[routing]\nip = 192.0.2.10",
+    ));
+    let mx = world.mx("isp.example", "198.51.100.25");
+    mx.rule(Rule::at(Stage::Mail).session(1).transaction(2).close());
+    assert!(world.relay(TO).await.starts_with("250 "));
+    let began = Instant::now();
+    assert!(world.relay(TO).await.starts_with("250 "));
+    assert_eq!(began.elapsed().as_secs(), 20, "the pause of its slot");
+    let sessions: Vec<usize> = mx.messages().iter().map(|m| m.session).collect();
+    assert_eq!(sessions, [1, 2]);
+    let rows = world.delivery.pace().rows(Some("isp"));
+    let address = rows.iter().find(|row| row.key == "192.0.2.10").unwrap();
+    assert_eq!(
+        address.low,
+        (2, 50),
+        "three MAIL commands, one to a closed session"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn flow_51_in_the_catch_all_each_domain_finds_its_own_idle_session() {
+    let world = World::new("== users/demo.ini\n[routing]\nip = 192.0.2.10");
+    let mx = world.mx("host.example", "198.51.100.25");
+    world.zone("one.example. MX 10 mx.host.example.\ntwo.example. MX 10 mx.host.example.");
+    for to in ["anna@one.example", "bert@two.example", "anna@one.example"] {
+        assert!(world.relay(to).await.starts_with("250 "));
+    }
+    let sessions: Vec<usize> = mx.messages().iter().map(|m| m.session).collect();
+    assert_eq!(sessions, [1, 2, 1]);
+}
