@@ -186,6 +186,7 @@ impl SqliteQueue {
         let spilled = content.spill.as_ref().map_or(0, |spill| spill.len());
         let mut rows = Rows {
             envelope,
+            crc: tables::content_crc(&json, &[]),
             json,
             body: tables::Stored::Row(Vec::new()),
             size: memory + spilled,
@@ -211,6 +212,7 @@ impl SqliteQueue {
         for range in kept(content.memory.len(), &patch.cuts) {
             body.extend_from_slice(content.memory.get(range).unwrap_or_default());
         }
+        rows.crc = tables::content_crc(&rows.json, &body);
         rows.body = tables::Stored::Row(body);
         let no = None;
         self.shared.waiting.push(Job::Accept { no, rows, answer })?;

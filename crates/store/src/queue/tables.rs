@@ -85,6 +85,8 @@ pub struct Rows {
     pub envelope: std::sync::Arc<Envelope>,
     pub json: Vec<u8>,
     pub body: Stored,
+    /// Of the two above; of the first alone, if the body is in a segment.
+    pub crc: u32,
     pub size: u64,
     pub deliveries: Vec<(u32, Progress)>,
 }
@@ -190,9 +192,8 @@ impl<'c> Statements<'c> {
                 None
             }
         };
-        let crc = content_crc(&rows.json, body.map_or(&[], |body| body));
         self.content
-            .execute(params![number, crc, rows.json, body])?;
+            .execute(params![number, rows.crc, rows.json, body])?;
         for (recipient, progress) in &rows.deliveries {
             let address = e.recipients.get(*recipient as usize);
             let p = progress;
