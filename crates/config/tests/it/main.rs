@@ -2,6 +2,7 @@
 
 mod every_key;
 mod files;
+mod flow_tables;
 mod fuzz;
 mod keys;
 mod load;
