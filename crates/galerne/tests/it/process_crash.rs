@@ -127,7 +127,7 @@ async fn queue_5_queue_6_t_30_t_36_nothing_that_was_answered_is_lost_when_the_pr
         .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
         .collect();
     let flagged = |recipient: &str| {
-        let mut lines = stories.lines().filter(|line| line.contains("\"ended\""));
+        let mut lines = stories.lines();
         let recipient = format!("\"{recipient}\"");
         lines.any(|line| line.contains(&recipient) && line.contains("\"duplicate_possible\":true"))
     };

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use galerne_core::queue::recover::after_crash;
-use galerne_core::queue::{Change, Place, Stored, lane};
+use galerne_core::queue::{Change, Place, Stored, What, lane};
 use galerne_core::snapshot::Snapshot;
 use galerne_smtp::Mailbox;
 
@@ -58,11 +58,13 @@ pub(super) async fn load(queue: Arc<Queue>) {
 async fn take(queue: &Arc<Queue>, mut page: Vec<Stored>) {
     let (now, delay) = (queue.now(), queue.snapshot().queue.unknowndelay);
     let mut changes = Vec::new();
+    let mut unknown = Vec::new();
     for stored in &mut page {
         // It was given to a session, and we do not know what came of it (QUEUE-6).
         if let Some(progress) = after_crash(&stored.progress, now, delay) {
             changes.push(Change::Put(stored.delivery, progress.clone()));
             stored.progress = progress;
+            unknown.push(stored.clone());
         }
     }
     // Durable before any further attempt (QUEUE-4).
@@ -73,12 +75,40 @@ async fn take(queue: &Arc<Queue>, mut page: Vec<Stored>) {
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
     }
+    tell(queue, unknown).await;
     let snapshot = queue.snapshot();
     let found = page.into_iter().map(|stored| {
         queue.bounds.add(stored.user.as_deref().unwrap_or(""), 1);
         found(&snapshot, stored)
     });
     queue.order(Order::Found(found.collect()));
+}
+
+/// The stories say that a crash came between (QUEUE-4, QUEUE-6).
+async fn tell(queue: &Arc<Queue>, unknown: Vec<Stored>) {
+    if unknown.is_empty() {
+        return;
+    }
+    let queue = queue.clone();
+    let telling = tokio::task::spawn_blocking(move || {
+        for stored in unknown {
+            // What cannot be read is told of when its time has come.
+            let Ok(Some(kept)) = queue.store.read(stored.delivery.message) else {
+                continue;
+            };
+            let again = What::Again {
+                recipient: stored.recipient,
+                state: stored.progress.state,
+                next: stored.progress.next,
+                reply: "the server ended while it was being delivered".to_owned(),
+                duplicate_possible: true,
+            };
+            queue.tell(&kept.envelope, again);
+        }
+    });
+    if telling.await.is_err() {
+        tracing::error!("telling of interrupted deliveries failed unexpectedly");
+    }
 }
 
 /// A stored delivery with the lane of its domain.
