@@ -316,3 +316,6 @@ fn shown(switch: &Switched) -> String {
         switch.change.to.word()
     )
 }
+
+#[cfg(test)]
+mod tests;
