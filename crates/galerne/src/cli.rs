@@ -85,6 +85,22 @@ pub enum Command {
     /// Lanes: the mail of one destination, which waits together and can be suspended
     #[command(subcommand)]
     Lane(LaneCommand),
+    /// Drop a message from standard input, as `sendmail` does; the server need not run
+    ///
+    /// Recipients stand on the command line, or with -t in the header. -f SENDER, -F NAME, -i (a dot
+    /// alone is text), -N NOTIFY, -R full or hdrs, -V ENVID, -- (no flags behind). Exit codes of
+    /// sysexits. A link called `sendmail` to this program does the same; its root is GALERNE_ROOT, else
+    /// /srv/galerne.
+    #[command(disable_help_flag = true)]
+    Sendmail {
+        /// Flags and recipients
+        #[arg(
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            value_name = "WORDS"
+        )]
+        words: Vec<OsString>,
+    },
     /// Accounts
     #[command(subcommand)]
     Users(UsersCommand),
@@ -351,7 +367,11 @@ impl Cli {
 
 /// The program.
 pub fn main() -> ExitCode {
-    let given = routes::with_two_dashes(std::env::args_os());
+    let given: Vec<OsString> = std::env::args_os().collect();
+    if let Some(words) = commands::called_as_another(&given) {
+        return commands::sendmail(&commands::usual_root(), words);
+    }
+    let given = routes::with_two_dashes(given);
     let cli = match Cli::try_parse_from(given).map(with_options_file) {
         Ok(Ok(cli)) => cli,
         Ok(Err(code)) => return code,
@@ -373,6 +393,7 @@ pub fn main() -> ExitCode {
         Command::Routes(command) => commands::routes(&root, command),
         Command::Queue(command) => commands::queue(&root, command),
         Command::Lane(command) => commands::lane(&root, command),
+        Command::Sendmail { words } => commands::sendmail(&root, words),
         Command::Users(UsersCommand::List { json }) => commands::users_list(&root, json),
         Command::Users(UsersCommand::Passwd { name }) => commands::users_passwd(&root, &name),
         Command::Keygen(args) => commands::keygen(&root, &args),

@@ -1,5 +1,5 @@
 //! What only the whole program can tell of a configuration: whether its certificates, its trust
-//! anchors and its user can be used. Part of every reading: start, reload and `check`.
+//! anchors, its user and its maildrop can be used. Part of every reading: start, reload and `check`.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use galerne_inbound::certificates;
 use galerne_outbound::ClientTls;
 
 use crate::commands::doctor::certificates::out_of_time;
-use crate::privileges;
+use crate::{maildrop, privileges};
 
 /// The findings for settings read from `root`.
 pub fn findings(root: &Path, settings: &Settings) -> Vec<Finding> {
@@ -38,6 +38,9 @@ pub fn findings(root: &Path, settings: &Settings) -> Vec<Finding> {
         && let Err(why) = check_trust_anchor(file)
     {
         findings.push(main_file(root, Level::Error, "dns", "trustanchor", why));
+    }
+    for (key, why) in maildrop::findings(settings) {
+        findings.push(main_file(root, Level::Warning, "maildrop", key, why));
     }
     if let Some(runas) = &settings.runas {
         let (level, why) = match privileges::identity(runas) {

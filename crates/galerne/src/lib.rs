@@ -8,6 +8,7 @@ mod flow;
 mod further;
 pub mod house;
 pub mod keys;
+mod maildrop;
 mod out;
 pub mod privileges;
 mod queue;

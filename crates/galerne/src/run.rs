@@ -14,9 +14,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::cli::RunArgs;
 use crate::control::{self, Control};
 use crate::house::{House, HouseOptions, load};
+use crate::maildrop::PickUp;
 use crate::out::say;
 use crate::routes::Change;
-use crate::{commands, privileges, sockets};
+use crate::{commands, maildrop, privileges, sockets};
 
 /// Runs the server in the foreground.
 pub fn run(root: &Path, args: &RunArgs) -> ExitCode {
@@ -60,6 +61,9 @@ fn start(root: &Path, args: &RunArgs, json: &mut bool) -> Result<ExitCode, Strin
     let start = read(root, args, json)?;
     allow_descriptors();
     let sockets = sockets::open(&start.settings)?;
+    for text in maildrop::prepare(root, &start.settings) {
+        tracing::warn!("{text}");
+    }
     // Before the first thread: it must hold for all of them.
     let errors = start
         .findings
@@ -194,6 +198,7 @@ async fn serve(
     let mut look = tokio::time::interval(every);
     let daily = tokio::spawn(house.clone().reindex_daily());
     let quotas = tokio::spawn(house.clone().keep_quotas());
+    let pick_up = maildrop::start(root, &house);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -215,17 +220,24 @@ async fn serve(
     daily.abort();
     quotas.abort();
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    stop(house, control, &mut terminate, &mut interrupt).await;
+    stop(house, control, pick_up, &mut terminate, &mut interrupt).await;
     let _ = std::fs::remove_file(control::path(root));
     Ok(ExitCode::SUCCESS)
 }
 
 /// Lets what runs come to its end, unless a second signal comes.
-async fn stop(house: Arc<House>, control: Control, terminate: &mut Signal, interrupt: &mut Signal) {
+async fn stop(
+    house: Arc<House>,
+    control: Control,
+    pick_up: PickUp,
+    terminate: &mut Signal,
+    interrupt: &mut Signal,
+) {
     house.note("stopping");
     tracing::info!("stopping: {} session(s) open", house.sessions());
     let orderly = async {
-        tokio::join!(house.quiet(), control.stop(house.snapshot().rfmta.grace));
+        let grace = house.snapshot().rfmta.grace;
+        tokio::join!(house.quiet(), control.stop(grace), pick_up.stop(grace));
         house.close().await;
     };
     tokio::select! {
@@ -254,7 +266,18 @@ async fn wrote_all(house: &Arc<House>, changed: Vec<PathBuf>) -> bool {
 
 async fn reload(house: &Arc<House>) {
     let busy = house.clone();
-    let Ok(result) = tokio::task::spawn_blocking(move || busy.reload()).await else {
+    let work = move || {
+        let result = busy.reload();
+        let snapshot = busy.snapshot();
+        let said = result
+            .is_ok()
+            .then(|| maildrop::prepare(&snapshot.root, &snapshot.settings));
+        for text in said.unwrap_or_default() {
+            tracing::warn!("{text}");
+        }
+        result
+    };
+    let Ok(result) = tokio::task::spawn_blocking(work).await else {
         tracing::error!("reload failed unexpectedly; the old settings stay");
         return;
     };

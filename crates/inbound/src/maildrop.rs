@@ -10,9 +10,9 @@ mod letter;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -20,6 +20,8 @@ use std::time::{Duration, SystemTime};
 use galerne_core::ports::{Lists, Module};
 use galerne_core::settings::{self, Account};
 use galerne_core::snapshot::Snapshot;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -92,36 +94,47 @@ pub fn prepare(
     if keys.group.is_none() && keys.user.is_none() {
         return Ok(Vec::new());
     }
-    let folder = root.join(FOLDER);
+    // It may be root who makes them, in a tree of somebody else: by descriptors, never through a link.
+    let tree = fs::File::open(root)?;
+    let folder = inner(&tree, FOLDER)?;
     // Before the group may write there, so that nobody else makes the inner one.
-    for folder in [&folder, &folder.join(REJECTED)] {
-        if !folder.is_dir() {
-            DirBuilder::new().mode(FOR_OWNER).create(folder)?;
-        }
-        if owner.is_some() {
-            chown(folder, owner, None)?;
-        }
+    let rejected = inner(&folder, REJECTED)?;
+    if owner.is_some() {
+        fchown(&folder, owner, None)?;
+        fchown(&rejected, owner, None)?;
     }
-    let about = fs::metadata(&folder)?;
+    let about = folder.metadata()?;
     let mode = about.mode() & 0o7777;
     let Some((name, group)) = keys.group.as_ref().zip(group) else {
         if mode & 0o077 != 0 {
-            fs::set_permissions(&folder, Permissions::from_mode(FOR_OWNER))?;
+            folder.set_permissions(Permissions::from_mode(FOR_OWNER))?;
         }
         return Ok(Vec::new());
     };
     if about.gid() == group && mode == FOR_GROUP {
         return Ok(Vec::new());
     }
-    let given = chown(&folder, None, Some(group))
-        .and_then(|()| fs::set_permissions(&folder, Permissions::from_mode(FOR_GROUP)));
+    let given = fchown(&folder, None, Some(group))
+        .and_then(|()| folder.set_permissions(Permissions::from_mode(FOR_GROUP)));
     let Err(error) = given else {
         return Ok(Vec::new());
     };
+    let folder = root.join(FOLDER);
     let folder = folder.display();
     Ok(vec![format!(
         "{folder}: it cannot be given to the group {name} ({error}); nobody else can drop mail. Do as root: chgrp {name} {folder} && chmod 1730 {folder}"
     )])
+}
+
+/// A folder in another, made if it is missing.
+fn inner(outer: &fs::File, name: &str) -> io::Result<fs::File> {
+    let made = rustix::fs::mkdirat(outer, name, Mode::from_raw_mode(FOR_OWNER));
+    made.or_else(|error| match error {
+        Errno::EXIST => Ok(()),
+        error => Err(error),
+    })?;
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+    Ok(rustix::fs::openat(outer, name, flags, Mode::empty())?.into())
 }
 
 /// What is known of the folder from one look to the next.
@@ -147,6 +160,7 @@ struct Round {
 impl Maildrop {
     /// Picks up what is dropped, until told to stop; what is on its way then is waited for.
     pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let mut settings = (self.snapshot)();
         let mut looked = Looked::default();
         let mut found: VecDeque<OsString> = VecDeque::new();
         let mut busy: HashSet<OsString> = HashSet::new();
@@ -174,6 +188,11 @@ impl Maildrop {
                 }
             }
             let snapshot = (self.snapshot)();
+            if !Arc::ptr_eq(&snapshot, &settings) {
+                // What waits may go under other settings.
+                settings = snapshot.clone();
+                looked = Looked::default();
+            }
             let Some(account) = unsaid.account(&snapshot) else {
                 found.clear();
                 continue;

@@ -31,6 +31,12 @@ pub fn init(root: &Path) -> ExitCode {
                 };
                 text.push_str(&format!("{}: {what}\n", path.display()));
             }
+            // Of a root that has settings already; a fresh one names nobody who may drop mail.
+            if let Some(settings) = load(root, true, false).settings {
+                for line in crate::maildrop::prepare(root, &settings) {
+                    text.push_str(&format!("{line}\n"));
+                }
+            }
             let root = root.display();
             if is_new("users/demo.ini") {
                 text.push_str(&format!(

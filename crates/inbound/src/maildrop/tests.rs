@@ -51,6 +51,20 @@ fn queue_24_the_folder_is_for_its_group_to_write_and_not_to_read() {
 }
 
 #[test]
+fn queue_24_a_link_in_its_place_is_not_followed() {
+    let root = tempfile::tempdir().unwrap();
+    let elsewhere = root.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::set_permissions(&elsewhere, Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, root.path().join(FOLDER)).unwrap();
+    let own = rustix::process::geteuid().as_raw();
+    let keys = keys(Some("drop"), Some("shop"));
+    assert!(prepare(root.path(), &keys, Some(own), Some(own)).is_err());
+    assert_eq!(mode(&elsewhere), 0o755);
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+}
+
+#[test]
 fn queue_24_a_look_finds_what_is_whole_and_removes_what_was_given_up() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str| fs::write(folder.path().join(name), "x").unwrap();
