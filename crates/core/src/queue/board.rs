@@ -419,10 +419,6 @@ impl Board {
         wishes: &[(u32, Wish)],
         wanted: &mut Wanted,
     ) {
-        let line = match back.lane {
-            Some(lane) => self.lanes.same_in(self.slots.at(id).line, lane),
-            None => self.slots.at(id).line,
-        };
         let wish_of = |recipient: u32| {
             let found = wishes.iter().find(|(whose, _)| *whose == recipient);
             found.map(|(_, wish)| *wish)
@@ -446,6 +442,12 @@ impl Board {
                 Some(Wish::Hold) => wanted.held.extend(of_group.iter().copied()),
                 Some(Wish::Expire) | None => {}
             }
+            let line = self.slots.at(id).line;
+            // It is not made before it has a job.
+            let line = match back.lane {
+                Some(lane) => self.lanes.same_in(line, lane),
+                None => line,
+            };
             let of = self.slots.at(id);
             let slot = Slot {
                 message: of.message,
@@ -615,5 +617,7 @@ impl Board {
 /// Most things that are done before the question is answered whether a job may start.
 const AT_ONCE: usize = 1_000;
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

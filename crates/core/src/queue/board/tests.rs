@@ -556,3 +556,72 @@ fn queue_14_lanes_that_are_done_with_are_forgotten() {
     }
     assert_eq!(board.rows(), []);
 }
+
+#[test]
+fn queue_16_where_a_delivery_stands_and_what_can_be_withdrawn() {
+    let mut board = Board::new(100);
+    let of = |recipients: &[u32]| Recipients::from(recipients);
+    let one = MessageNo(1);
+    board.add(
+        T,
+        Entry {
+            recipients: of(&[0, 1]),
+            ..entry(1, "domain a")
+        },
+    );
+    let job = tried(&mut board, T).unwrap();
+    board.add(
+        T,
+        Entry {
+            recipients: of(&[2, 3, 4]),
+            due: T + HOUR,
+            ..entry(1, "domain b")
+        },
+    );
+    board.hold(T, one, Some(&[3]));
+    let all = |board: &Board| [0, 1, 2, 3, 4, 5].map(|r| board.standing(one, r));
+    let (running, waiting) = (Some(Standing::Running), Some(Standing::Waiting));
+    let held = Some(Standing::Held);
+    assert_eq!(
+        all(&board),
+        [running, running, waiting, held, waiting, None]
+    );
+    let rule = Rule {
+        lane: Some("domain b".to_owned()),
+        ..Rule::default()
+    };
+    // The number of before the restart stays, and is not given again.
+    assert!(board.restore(RuleNo(7), rule.clone()));
+    let suspended = Some(Standing::Suspended);
+    assert_eq!(
+        all(&board),
+        [running, running, suspended, held, suspended, None]
+    );
+    assert_eq!(board.suspend(Rule::default()), Some(RuleNo(8)));
+    assert!(board.resume(RuleNo(8)).is_some());
+    assert_eq!(board.rules().collect::<Vec<_>>(), [(RuleNo(7), &rule)]);
+
+    // What runs stays, and nothing is wished of it.
+    assert_eq!(board.withdraw(T, one, Some(&[0, 2, 3])), [2, 3]);
+    assert_eq!(all(&board), [running, running, None, None, suspended, None]);
+    let wanted = board.done(T, job.ticket, After::Reached, again(&job, T + HOUR));
+    assert_eq!(wanted, Some(Wanted::default()));
+    assert_eq!(board.withdraw(T, one, None).len(), 3);
+    assert_eq!(board.counts(), Counts::default());
+}
+
+#[test]
+fn queue_18_a_lane_to_which_nothing_came_is_not_remembered() {
+    let mut board = board(100, [entry(0, "domain a")]);
+    let job = tried(&mut board, T).unwrap();
+    board.remove(T, MessageNo(0), None);
+    let moved = vec![Again {
+        lane: Some("group b"),
+        ..again(&job, T).remove(0)
+    }];
+    board.done(T, job.ticket, After::Nothing, moved);
+    assert_eq!(board.rows(), []);
+    board.suspend(Rule::default());
+    board.add(T, entry(1, "group b"));
+    assert_eq!(board.next(T), None);
+}
