@@ -3,11 +3,14 @@
 //! Pure; called by the delivery driver and by `explain`.
 
 mod sources;
+mod times;
+
+pub use sources::mode;
+pub use times::{Times, patience, timeout};
 
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use galerne_smtp::{Mailbox, ReversePath};
 
@@ -17,7 +20,7 @@ use crate::refusal::{Code, Refusal};
 use crate::relay_service::{self, Fate};
 use crate::routes::{Chosen, Draw, Target, Wanted};
 use crate::settings::{
-    Account, EhloName, EnvelopeFrom, Group, HostKind, Mode, OutboundIp, Outbounds, RelayHost,
+    Account, EhloName, EnvelopeFrom, Group, HostKind, OutboundIp, Outbounds, RelayHost,
     RelayService, Settings, Sign, Ssl,
 };
 use crate::signing::{self, Signing, Wish};
@@ -76,27 +79,6 @@ pub fn may_route_group(account: &Account, group: &str) -> Result<(), Refusal> {
         rule,
     ))
 }
-
-/// How long the attempts of a message may take (RELAY-40); it does not depend on the recipient.
-pub fn timeout(settings: &Settings, asked: &Asked<'_>) -> Duration {
-    sources::timeout(settings, asked.account, asked.directive).0
-}
-
-/// Whether the client waits for the remote's answer, or the message is taken over (QUEUE-1): the
-/// user file, the directive, the main file, else `sync`.
-pub fn mode(settings: &Settings, account: Option<&Account>, directive: &Directive) -> Mode {
-    sources::mode(settings, account, directive)
-}
-
-/// How long after the client's end of data the reply to a final dot that was sent is awaited: a
-/// minute beyond the timeout, and never so long that the client gives up first (RELAY-70).
-pub fn patience(timeout: Duration) -> Duration {
-    (timeout + GRACE).min(LONGEST_WAIT)
-}
-
-const GRACE: Duration = Duration::from_secs(60);
-/// RFC 5321 clients wait ten minutes for the reply to their final dot.
-const LONGEST_WAIT: Duration = Duration::from_secs(595);
 
 /// All plans for one recipient, whose domain belongs to `group`, in order of preference; never
 /// empty. There are several only if several relay hosts are named or several routes apply; the next

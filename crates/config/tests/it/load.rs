@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use galerne_config::{Level, LoadOptions};
-use galerne_core::settings::{BareLf, Dnssec, ListenTls, Mode};
+use galerne_core::settings::{BareLf, Dnssec, Key, ListenTls, Mode};
 
 use crate::world::{World, ip, lines, one_error};
 
@@ -349,22 +349,31 @@ fn conf_26_old_pattern_keys_are_known() {
 }
 
 #[test]
-fn queue_1_modes_that_need_the_queue_are_errors() {
+fn queue_1_queue_11_queue_12_the_keys_of_the_queue_are_read() {
     let world = World::new();
-    for mode in ["queue", "auto"] {
-        let main = format!("[IP]\n192.0.2.1 = a.example.com\n[relay]\nmode = {mode}\n");
+    for (word, mode) in [
+        ("queue", Mode::Queue),
+        ("auto", Mode::Auto),
+        ("sync", Mode::Sync),
+    ] {
+        let main = format!(
+            "[IP]\n192.0.2.1 = a.example.com\n[relay]\nmode = {word}\n[queue]\nmaxage = 1h\nretry = 1m 2h\nsync = 0\n[galerne]\nqmsize = 7\n"
+        );
         world.write("galerne.ini", main);
-        let loaded = world.load();
-        assert!(loaded.settings.is_none());
-        assert!(
-            one_error(&loaded).starts_with("galerne.ini:4: error: [relay] mode: store and forward")
+        let settings = world.load().settings.unwrap();
+        assert_eq!(settings.message.mode, Key::Set(mode));
+        let queue = &settings.queue;
+        let seconds: Vec<u64> = queue.retry.iter().map(Duration::as_secs).collect();
+        assert_eq!(seconds, [60, 7200]);
+        assert_eq!(
+            (queue.maxage.as_secs(), queue.qmsize, queue.sync),
+            (3600, 7, false)
         );
     }
-    let world = World::new();
-    let error = world.shop_error("[account]\nsmtpip = 192.0.2.9\n[relay]\nmode = queue\n");
-    assert!(error.starts_with("users/shop.ini:4: error: [relay] mode: "));
-    let shop = world.shop("[account]\nsmtpip = 192.0.2.9\n[relay]\nmode = sync\n");
-    assert_eq!(shop.message.mode.value(), Some(&Mode::Sync));
+    let main = "[IP]\n192.0.2.1 = a.example.com\n[queue]\nretry = 0\n";
+    world.write("galerne.ini", main);
+    let loaded = world.load();
+    assert!(one_error(&loaded).contains("[queue] retry: expected one or more pauses"));
 }
 
 #[test]

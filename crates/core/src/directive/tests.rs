@@ -283,23 +283,17 @@ fn relay_41_maxhop_is_1_to_20() {
 }
 
 #[test]
-fn relay_35_mode_is_sync_until_there_is_a_queue() {
-    assert_eq!(
-        member("message.mode", "\"sync\"").unwrap().mode,
-        Some(Mode::Sync)
-    );
-    for word in ["queue", "auto"] {
-        let text = code(&format!("{{\"message\":{{\"mode\":\"{word}\"}}}}"));
-        assert_eq!(
-            text,
-            format!(
-                "9.1.4 X-SMTP-R-API message.mode {word} needs the queue, which is not available yet"
-            )
-        );
+fn queue_1_mode_is_one_of_three_words() {
+    for (word, mode) in [
+        ("sync", Mode::Sync),
+        ("queue", Mode::Queue),
+        ("auto", Mode::Auto),
+    ] {
+        let directive = member("message.mode", &format!("\"{word}\"")).unwrap();
+        assert_eq!(directive.mode, Some(mode));
     }
-    for bad in ["\"\"", "\"SYNC\"", "\"later\""] {
-        refused("message.mode", bad, "9.1.4");
-    }
+    refused("message.mode", "\"later\"", "9.1.4");
+    refused("message.mode", "1", "9.1.3");
 }
 
 #[test]

@@ -148,8 +148,9 @@ pub(super) fn timeout<'a>(
     (value.clamp(Duration::from_secs(1), LONGEST_TIMEOUT), rule)
 }
 
-/// `message.mode` (QUEUE-1).
-pub(super) fn mode(settings: &Settings, account: Option<&Account>, directive: &Directive) -> Mode {
+/// Whether the client waits for the remote's answer, or the message is taken over (QUEUE-1): the
+/// user file, the directive, the main file, else `sync`.
+pub fn mode(settings: &Settings, account: Option<&Account>, directive: &Directive) -> Mode {
     let user = account.map(|a| &a.message.mode);
     let (value, _) = limit(
         "mode",

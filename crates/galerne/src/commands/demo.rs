@@ -28,6 +28,8 @@ use story::Story;
 use world::{LOGIN, PASSWORD, SENDER, World};
 
 const NOTHING: (Ink, &str) = (Ink::Normal, "");
+/// How long a notification may take to be delivered.
+const NOTICE: Duration = Duration::from_secs(5);
 
 /// Shows the relay at work. Exit 0 if all replies were as they must be.
 pub fn demo(root: Option<&Path>, args: &DemoArgs) -> ExitCode {
@@ -207,6 +209,11 @@ async fn one<W: Write>(
             false if told.from == SENDER => story = Some(told),
             false => {}
         }
+    }
+    // A notification is in the queue when the client has its answer, and leaves at once.
+    if scenario.expect.notice && notice.is_none() {
+        let told = tokio::time::timeout(NOTICE, world.stories.recv()).await;
+        notice = told.ok().flatten().filter(|told| told.is_notice);
     }
     let plain = client::without_directive(&message);
     let (copies, others): (Vec<_>, Vec<_>) = world

@@ -82,7 +82,6 @@ fn refused_contents() -> Vec<(String, &'static str, &'static str)> {
             "1.4",
             "message.mode",
         ),
-        (d("{\"message\":{\"mode\":\"queue\"}}"), "1.4", "queue"),
         (
             d("{\"message\":{\"tags\":[\"a b\"]}}"),
             "1.4",

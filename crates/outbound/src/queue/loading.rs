@@ -64,6 +64,9 @@ async fn take(queue: &Arc<Queue>, mut page: Vec<Stored>) {
         if let Some(progress) = after_crash(&stored.progress, now, delay) {
             changes.push(Change::Put(stored.delivery, progress.clone()));
             stored.progress = progress;
+        }
+        // Also when it was so before: the last server may have ended before it could tell.
+        if stored.progress.duplicate_possible {
             unknown.push(stored.clone());
         }
     }

@@ -217,8 +217,17 @@ impl EventSink for Feed {
     fn refused(&self, refused: Refused) {
         self.tell(Story::refused(&refused));
     }
-    /// The demo shows what a client sees.
-    fn attempted(&self, _: &Submission, _: &[Settled]) {}
+    /// Notifications go by the queue; of the rest the demo shows what a client sees.
+    fn attempted(&self, submission: &Submission, settled: &[Settled]) {
+        let Some(first) = settled.first().filter(|_| submission.is_dsn) else {
+            return;
+        };
+        let answer = Answer {
+            reply: first.reply.clone(),
+            settled: settled.to_vec(),
+        };
+        self.tell(Story::of(submission, &answer));
+    }
     fn unknown_error(&self, _: UnknownError) {}
     fn note(&self, _: Module, _: &str) {}
 }
