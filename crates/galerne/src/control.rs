@@ -64,7 +64,7 @@ pub enum Request {
     /// Change the route table (ROUTE-22); the change follows the line as JSON.
     Routes { length: u64 },
     /// About the queue; the answer is one line of JSON, and content follows it.
-    Queue { ask: QueueAsk },
+    Queue { ask: Box<QueueAsk> },
 }
 
 /// The server's answer: an SMTP reply, or what was wrong with the request.
@@ -148,6 +148,7 @@ pub fn ask(root: &Path, request: &Request) -> Result<Response, String> {
 /// # Errors
 /// No server runs, or it refuses, in words.
 pub fn ask_queue<T: serde::de::DeserializeOwned>(root: &Path, ask: QueueAsk) -> Result<T, String> {
+    let ask = Box::new(ask);
     let response = self::ask(root, &Request::Queue { ask })?;
     understood(response)
 }
@@ -169,7 +170,7 @@ pub fn queue_content(root: &Path, id: &str, out: &mut impl io::Write) -> Result<
     use std::io::{BufRead, BufReader, Read, Write};
     let mut stream = connect(root)?;
     let failed = |error: io::Error| format!("control socket: {error}");
-    let ask = QueueAsk::Content { id: id.to_owned() };
+    let ask = Box::new(QueueAsk::Content { id: id.to_owned() });
     let mut line = serde_json::to_vec(&Request::Queue { ask }).map_err(|e| e.to_string())?;
     line.push(b'\n');
     stream.write_all(&line).map_err(failed)?;
@@ -370,7 +371,7 @@ async fn answer(house: &Arc<House>, stream: UnixStream) -> io::Result<()> {
             timeout(REQUEST_TIME, change.read_to_end(&mut octets)).await??;
             routes(house, octets).await
         }
-        Ok(Request::Queue { ask }) => match queue::answer(house, ask).await {
+        Ok(Request::Queue { ask }) => match queue::answer(house, *ask).await {
             Ok(answered) => {
                 content = answered.content;
                 Response {

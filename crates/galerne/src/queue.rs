@@ -32,7 +32,8 @@ pub fn open(
     };
     let folder = root.join(FOLDER);
     let store = SqliteQueue::open(&folder, options).map_err(|e| format!("{FOLDER}: {e}"))?;
-    let stories = StoryFiles::open(root, keys.tracekeep).map_err(|e| format!("system/trace: {e}"))?;
+    let stories =
+        StoryFiles::open(root, keys.tracekeep).map_err(|e| format!("system/trace: {e}"))?;
     let stories = Arc::new(stories);
     let queue = Queue::open(QueueWorld {
         store: Arc::new(store),

@@ -173,6 +173,20 @@ impl Queue {
             progress.delay_told |= !recipient.is_some_and(|r| notices::wants_delay(submission, r));
             progress.handed = is_idle && progress.next <= now && progress.state != State::Unknown;
         }
+        let jobs = self.jobs(submission, &snapshot, &deliveries);
+        // The group is listed before the first attempt, too, as far as it is known (QUEUE-16).
+        for job in &jobs {
+            let Some(group) = lane::group_of(&job.lane) else {
+                continue;
+            };
+            // In the order of the deliveries.
+            let mut of_job = job.recipients.iter().peekable();
+            for (index, progress) in &mut deliveries {
+                if of_job.next_if(|wanted| **wanted == *index).is_some() {
+                    group.clone_into(&mut progress.group);
+                }
+            }
+        }
         let envelope = Arc::new(envelope(submission));
         let message = NewMessage {
             envelope: envelope.clone(),
@@ -209,7 +223,6 @@ impl Queue {
                 .to_owned(),
             },
         );
-        let jobs = self.jobs(submission, &snapshot, &deliveries);
         self.cache.put(number, submission, deliveries);
         let order = Order::New {
             message: number,
@@ -326,11 +339,7 @@ fn not_stored(submission: &Submission, fault: &StoreFault) -> Refusal {
     let id = &submission.message_id;
     tracing::error!(message_id = %id, %fault, "a message was not taken over");
     match fault {
-        StoreFault::Full => Refusal::standard(
-            452,
-            "4.3.1 insufficient system storage".to_owned(),
-            "QUEUE-9",
-        ),
+        StoreFault::Full => Refusal::standard(452, "4.3.1 insufficient system storage", "QUEUE-9"),
         StoreFault::Broken(_) | StoreFault::Damaged(_) | StoreFault::Closed => {
             let text = format!("4.3.0 the queue cannot be written, id {id}");
             Refusal::standard(451, text, "QUEUE-8")

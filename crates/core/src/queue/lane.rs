@@ -29,6 +29,12 @@ pub fn of_domain(snapshot: &Snapshot, domain: &str) -> String {
     group_lane(&group.name, domain)
 }
 
+/// The group or relay host of a lane; `None`: it is that of a domain.
+pub fn group_of(lane: &str) -> Option<&str> {
+    let group = lane.strip_prefix("group ");
+    group.or_else(|| lane.strip_prefix("host "))
+}
+
 /// The lane where an attempt went; `None`: nothing is known.
 pub fn of_settled(end: &Settled, domain: &str) -> Option<String> {
     if let Some(host) = &end.host {

@@ -197,7 +197,7 @@ pub enum LaneCommand {
     ///
     /// What is being tried now goes on, new mail is taken over and waits; the age limit ([queue]
     /// maxage) holds for suspended mail, too. A suspension survives a restart.
-    Suspend(LaneSuspendArgs),
+    Suspend(Box<LaneSuspendArgs>),
     /// Take a suspension back
     Resume {
         /// As `lane list` shows it

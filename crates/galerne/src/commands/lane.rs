@@ -49,7 +49,15 @@ fn text(of: &Lanes) -> String {
 
 fn table(lanes: &[LaneLine]) -> String {
     const HEADER: [&str; 9] = [
-        "LANE", "WAITING", "READY", "ACTIVE", "HELD", "SUSPENDED", "WINDOW", "OLDEST", "NOTES",
+        "LANE",
+        "WAITING",
+        "READY",
+        "ACTIVE",
+        "HELD",
+        "SUSPENDED",
+        "WINDOW",
+        "OLDEST",
+        "NOTES",
     ];
     let mut rows: Vec<[String; 9]> = vec![HEADER.map(str::to_owned)];
     rows.extend(lanes.iter().map(cells));

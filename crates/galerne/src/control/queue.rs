@@ -205,12 +205,7 @@ async fn lanes(queue: &Queue) -> Result<Lanes, String> {
     })
 }
 
-async fn act(
-    house: &House,
-    queue: &Queue,
-    verb: Verb,
-    which: &Selection,
-) -> Result<Touch, String> {
+async fn act(house: &House, queue: &Queue, verb: Verb, which: &Selection) -> Result<Touch, String> {
     let touch = queue.act_on_all(verb, which).await.map_err(words)?;
     house.note(&format!(
         "queue {}: {}, {}",

@@ -126,7 +126,6 @@ pub struct RecipientRow {
     pub outbound: String,
     pub lastreply: String,
     pub duplicate_possible: bool,
-    pub delay_told: bool,
 }
 
 impl MessageRow {
@@ -159,7 +158,6 @@ impl MessageRow {
                 outbound: progress.outbound.clone(),
                 lastreply: progress.last_reply.clone(),
                 duplicate_possible: progress.duplicate_possible,
-                delay_told: progress.delay_told,
             })
         });
         let recipients: Vec<RecipientRow> = recipients.collect();

@@ -11,7 +11,9 @@ use super::dispatch::Order;
 use super::{Queue, numbers};
 
 /// Something to be done where the scheduler is.
-pub struct Operation(Box<dyn FnOnce(&Queue, &mut Board, u64) + Send>);
+pub struct Operation(Box<Act>);
+
+type Act = dyn FnOnce(&Queue, &mut Board, u64) + Send;
 
 impl Operation {
     pub(super) fn new(act: impl FnOnce(&Queue, &mut Board, u64) + Send + 'static) -> Self {

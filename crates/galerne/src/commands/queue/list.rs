@@ -39,11 +39,17 @@ fn listed(root: &Path, args: &QueueListArgs) -> Result<ExitCode, String> {
         let only_known = [Shown::Active, Shown::Suspended];
         if which.state.is_some_and(|state| only_known.contains(&state)) {
             let state = which.state.map_or("", Shown::word);
-            return Err(format!("no server runs: what is {state} only a server knows"));
+            return Err(format!(
+                "no server runs: what is {state} only a server knows"
+            ));
         }
         eprintln!("no server runs; this is what is stored");
     }
-    let limit = if args.limit == 0 { u64::MAX } else { args.limit };
+    let limit = if args.limit == 0 {
+        u64::MAX
+    } else {
+        args.limit
+    };
     let mut out = match args.json {
         true => Lines::Json(0),
         false => Lines::Table(Box::new(Table::new())),
@@ -170,7 +176,10 @@ impl Table {
         if !self.has_begun && !rows.is_empty() {
             self.has_begun = true;
             let fixed = self.fixed(&["ID", "STATE", "AGE", "TRIES", "NEXT"]);
-            text.push_str(self.line(&fixed, None, "RECIPIENT", "LAST REPLY").trim_end());
+            text.push_str(
+                self.line(&fixed, None, "RECIPIENT", "LAST REPLY")
+                    .trim_end(),
+            );
             text.push('\n');
         }
         for row in rows {
@@ -275,7 +284,9 @@ impl Table {
             );
         }
         if self.cut {
-            text.push_str("; last replies are not shown: a wider terminal, `queue show ID`, --json");
+            text.push_str(
+                "; last replies are not shown: a wider terminal, `queue show ID`, --json",
+            );
         }
         if !rest.is_server {
             text.push_str("; what is active or suspended only a server knows");
@@ -313,7 +324,6 @@ fn cut(text: &str, most: usize) -> String {
     let kept: String = text.chars().take(most.saturating_sub(1)).collect();
     format!("{kept}…")
 }
-
 
 #[cfg(test)]
 mod tests {

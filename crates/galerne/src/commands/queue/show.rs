@@ -69,7 +69,10 @@ fn message(of: &MessageRow) -> String {
         }
     };
     let some = |value: &Option<String>| value.clone().unwrap_or_default();
-    line("received", format!("{}, {} ago", of.received, length(of.age)));
+    line(
+        "received",
+        format!("{}, {} ago", of.received, length(of.age)),
+    );
     line(
         "from",
         match of.sender.is_empty() {
@@ -100,7 +103,10 @@ fn message(of: &MessageRow) -> String {
     if of.decided > 0 {
         line(
             "decided",
-            format!("{} of the recipients; `galerne queue trace` tells", of.decided),
+            format!(
+                "{} of the recipients; `galerne queue trace` tells",
+                of.decided
+            ),
         );
     }
     for recipient in &of.recipients {
@@ -121,9 +127,6 @@ fn delivery(of: &RecipientRow) -> String {
     }
     if of.duplicate_possible {
         words.push("may have been delivered already".to_owned());
-    }
-    if of.delay_told {
-        words.push("the sender was told of the delay".to_owned());
     }
     let mut text = format!("  to {}: {}\n", plain(&of.recipient), words.join(", "));
     let mut line = |name: &str, value: &str| {

@@ -38,7 +38,10 @@ fn text(of: &StatusRow) -> String {
     );
     line(
         "deliveries",
-        format!("{} of at most {} ([queue] qmsize)", of.deliveries, of.qmsize),
+        format!(
+            "{} of at most {} ([queue] qmsize)",
+            of.deliveries, of.qmsize
+        ),
     );
     if let Some(states) = &of.states {
         let each = [
@@ -46,7 +49,11 @@ fn text(of: &StatusRow) -> String {
             ("ready", states.ready, "for their turn"),
             ("active", states.active, "being tried"),
             ("held", states.held, "until `queue release`"),
-            ("suspended", states.suspended, "of those that wait, see below"),
+            (
+                "suspended",
+                states.suspended,
+                "of those that wait, see below",
+            ),
             ("expired", states.expired, "too old, senders are being told"),
         ];
         for (name, count, what) in each {
