@@ -257,6 +257,7 @@ impl Appender {
             Ok(writer) => writer,
             Err(error) => {
                 let fault = io_fault("a new segment", &error);
+                shared.set_body_fault(Some(fault.clone()));
                 refuse(job, &fault);
                 return Err(fault);
             }
@@ -289,6 +290,7 @@ impl Appender {
             }
             (Err(AppendError::File(error)), job) => {
                 let fault = io_fault("a segment", &error);
+                shared.set_body_fault(Some(fault.clone()));
                 refuse(job, &fault);
                 Err(fault)
             }
@@ -315,7 +317,8 @@ impl Appender {
                     rows,
                     answer,
                 };
-                if let Err((fault, job)) = self.shared.waiting.push_or_back(job) {
+                if let Err(back) = self.shared.waiting.push_or_back(job) {
+                    let (fault, job) = *back;
                     self.shared.ledger.gone(&spot);
                     job.refuse(&fault);
                 }
@@ -349,7 +352,8 @@ impl Appender {
     }
 
     fn writer(&mut self) -> std::io::Result<&mut Writer> {
-        if self.writer.as_ref().is_some_and(Writer::is_full) {
+        let full_at = self.shared.options.segment;
+        if self.writer.as_ref().is_some_and(|w| w.end() >= full_at) {
             self.seal();
         }
         let writer = match self.writer.take() {

@@ -24,11 +24,13 @@ const STEP: i64 = 200;
 /// What the check of the database itself tells at most.
 const MOST_LINES: usize = 100;
 
+/// id, sender, user, header_id, reference, received_at.
+type MessageRow = (String, String, Option<String>, Option<String>, String, i64);
+
 /// Everything there is of a message, sound or not.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Remains {
-    /// id, sender, user, header_id, reference, received_at.
-    message: Option<(String, String, Option<String>, Option<String>, String, i64)>,
+    message: Option<MessageRow>,
     /// crc, envelope, body.
     content: Option<(u32, Vec<u8>, Option<Vec<u8>>)>,
     spot: Option<Spot>,

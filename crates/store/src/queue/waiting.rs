@@ -162,17 +162,17 @@ impl Waiting {
     /// # Errors
     /// It cannot be done now; what nobody waits for is kept until it can.
     pub fn push(&self, job: Job) -> Result<(), StoreFault> {
-        self.push_or_back(job).map_err(|(fault, _)| fault)
+        self.push_or_back(job).map_err(|back| back.0)
     }
 
     /// The same; a job that is not taken comes back.
-    pub fn push_or_back(&self, job: Job) -> Result<(), (StoreFault, Job)> {
+    pub fn push_or_back(&self, job: Job) -> Result<(), Box<(StoreFault, Job)>> {
         let mut line = self.line();
         if line.closed {
-            return Err((StoreFault::Closed, job));
+            return Err(Box::new((StoreFault::Closed, job)));
         }
         if let (Some(fault), false) = (&line.fault, job.is_soon()) {
-            return Err((fault.clone(), job));
+            return Err(Box::new((fault.clone(), job)));
         }
         let first = line.jobs.is_empty();
         line.add(job);
