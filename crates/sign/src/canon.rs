@@ -3,8 +3,8 @@
 
 use std::sync::LazyLock;
 
-use aws_lc_rs::digest::{Context, SHA256};
 use memchr::memmem::Finder;
+use sha2::{Digest, Sha256};
 
 /// Octets collected before they are hashed.
 const CHUNK: usize = 2048;
@@ -26,7 +26,7 @@ pub enum Form {
 /// stretches are hashed where they stand; what lies between is looked at octet by octet.
 pub struct BodyHasher {
     form: Form,
-    context: Context,
+    sha256: Sha256,
     out: Vec<u8>,
     /// Octets that are hashed at most (`l=`).
     room: u64,
@@ -50,7 +50,7 @@ impl BodyHasher {
     pub fn new(form: Form, limit: Option<u64>) -> Self {
         BodyHasher {
             form,
-            context: Context::new(&SHA256),
+            sha256: Sha256::new(),
             out: Vec::new(),
             room: limit.unwrap_or(u64::MAX),
             line_ends: 0,
@@ -142,7 +142,7 @@ impl BodyHasher {
             self.out.extend_from_slice(b"\r\n");
         }
         self.spill();
-        hash(self.context)
+        self.sha256.finalize().into()
     }
 
     fn text(&mut self, octet: u8) {
@@ -171,7 +171,7 @@ impl BodyHasher {
 
     fn hash(&mut self, octets: &[u8]) {
         let length = usize::try_from(self.room).map_or(octets.len(), |r| r.min(octets.len()));
-        self.context.update(octets.get(..length).unwrap_or(octets));
+        self.sha256.update(octets.get(..length).unwrap_or(octets));
         self.room -= length as u64;
     }
 }
@@ -284,18 +284,7 @@ fn trim(line: &[u8]) -> &[u8] {
 
 /// The SHA-256 of octets.
 pub fn sha256(octets: &[u8]) -> [u8; 32] {
-    let mut context = Context::new(&SHA256);
-    context.update(octets);
-    hash(context)
-}
-
-fn hash(context: Context) -> [u8; 32] {
-    let mut hash = [0; 32];
-    let digest = context.finish();
-    for (to, from) in hash.iter_mut().zip(digest.as_ref()) {
-        *to = *from;
-    }
-    hash
+    Sha256::digest(octets).into()
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! Making DKIM signatures (RFC 6376, RFC 8463): relaxed/relaxed, From oversigned (RELAY-51).
 
-use std::fmt::Write;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -42,7 +40,9 @@ const MOST_INSTANCES: usize = 50;
 /// Length of lines of the field.
 const LINE: usize = 76;
 /// Room for the field without the signature itself: more than most need.
-const FIELD: usize = 640;
+const FIELD: usize = 512;
+/// Octets of a signature by RSA-2048.
+const SIGNATURE: usize = 256;
 
 /// One signature to make.
 #[derive(Clone, Copy, Debug)]
@@ -68,18 +68,17 @@ pub fn sign(
     time: u64,
 ) -> Result<Vec<u8>, KeyError> {
     let fields = fields(header);
-    let (names, canonical) = signed_fields(&fields);
-    let body_hash = STANDARD.encode(body_hash);
-    let mut out = Vec::new();
+    let (names, mut octets) = signed_fields(&fields);
+    let signed = octets.len();
+    let mut out = Vec::with_capacity(signatures.len() * (FIELD + 2 * SIGNATURE));
     for signature in signatures {
-        let field = field(signature, &names, &body_hash, time);
-        let mut octets = Vec::with_capacity(canonical.len() + field.len() + 2);
-        octets.extend_from_slice(&canonical);
-        relaxed_field(&field, &mut octets);
+        let begin = out.len();
+        put_field(signature, &names, body_hash, time, &mut out);
+        octets.truncate(signed);
+        relaxed_field(out.get(begin..).unwrap_or_default(), &mut octets);
         // The signature's own field comes last and without its line end.
         octets.truncate(octets.len().saturating_sub(2));
         let made = signature.key.sign(&octets)?;
-        out.extend_from_slice(&field);
         fold(&STANDARD.encode(made), &mut out);
         out.extend_from_slice(b"\r\n");
     }
@@ -91,7 +90,8 @@ pub fn sign(
 /// added.
 fn signed_fields(fields: &[Field<'_>]) -> (Vec<&'static str>, Vec<u8>) {
     let mut names = Vec::with_capacity(SIGNED.len() + 1);
-    let mut canonical = Vec::with_capacity(fields.iter().map(|field| field.raw.len()).sum());
+    let length: usize = fields.iter().map(|field| field.raw.len()).sum();
+    let mut canonical = Vec::with_capacity(length + FIELD);
     for name in SIGNED {
         let instances = fields.iter().rev().filter(|field| field.is(name));
         for field in instances.take(MOST_INSTANCES) {
@@ -105,36 +105,50 @@ fn signed_fields(fields: &[Field<'_>]) -> (Vec<&'static str>, Vec<u8>) {
     (names, canonical)
 }
 
-/// The field up to and with `b=`.
-fn field(signature: &Signature<'_>, names: &[&str], body_hash: &str, time: u64) -> Vec<u8> {
-    let mut field = String::with_capacity(FIELD);
-    // Writing to memory does not fail.
-    let _ = write!(
-        field,
-        "DKIM-Signature: v=1; a={}; c=relaxed/relaxed;\r\n\td={}; s={};\r\n\ti={}@{}; t={time};\r\n\th=",
-        signature.key.algorithm().word(),
-        signature.domain,
-        signature.selector,
-        quoted(signature.identity),
-        signature.domain,
-    );
+/// Appends the field up to and with `b=`.
+fn put_field(
+    signature: &Signature<'_>,
+    names: &[&str],
+    body_hash: &[u8; 32],
+    time: u64,
+    out: &mut Vec<u8>,
+) {
+    let Signature {
+        key,
+        domain,
+        selector,
+        identity,
+    } = *signature;
+    let mut put = |text: &str| out.extend_from_slice(text.as_bytes());
+    put("DKIM-Signature: v=1; a=");
+    put(key.algorithm().word());
+    put("; c=relaxed/relaxed;\r\n\td=");
+    put(domain);
+    put("; s=");
+    put(selector);
+    put(";\r\n\ti=");
+    put(&quoted(identity));
+    put("@");
+    put(domain);
+    put("; t=");
+    put(&time.to_string());
+    put(";\r\n\th=");
     let mut column = 10;
     for (number, name) in names.iter().enumerate() {
         if number > 0 {
-            field.push(':');
+            put(":");
             column += 1;
             if column + name.len() > LINE {
-                field.push_str("\r\n\t ");
+                put("\r\n\t ");
                 column = 9;
             }
         }
-        field.push_str(name);
+        put(name);
         column += name.len();
     }
-    field.push_str(";\r\n\tbh=");
-    field.push_str(body_hash);
-    field.push_str(";\r\n\tb=");
-    field.into_bytes()
+    put(";\r\n\tbh=");
+    put(&STANDARD.encode(body_hash));
+    put(";\r\n\tb=");
 }
 
 /// DKIM-quoted-printable (RFC 6376 §2.11).

@@ -1,6 +1,9 @@
 //! The fields of a header, as octets.
 
 use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 /// One header field with its line end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,12 +76,14 @@ pub fn fields(header: &[u8]) -> Vec<Field<'_>> {
     fields
 }
 
+static EMPTY_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
+
 /// Header and body of a message: split at the first empty line, which belongs to neither.
 pub fn split(message: &[u8]) -> (&[u8], &[u8]) {
     if let Some(body) = message.strip_prefix(b"\r\n") {
         return (&[], body);
     }
-    match memchr::memmem::find(message, b"\r\n\r\n") {
+    match EMPTY_LINE.find(message) {
         Some(at) => {
             let (header, body) = message.split_at(at + 2);
             (header, body.get(2..).unwrap_or_default())
