@@ -101,6 +101,11 @@ pub enum Command {
         )]
         words: Vec<OsString>,
     },
+    /// Look whether everything in the queue is as it was written
+    ///
+    /// With a running server each message is read; without, the database and the counters are looked
+    /// at, too. Exit 0 when all is sound, 1 when something is damaged.
+    Fsck(FsckArgs),
     /// Accounts
     #[command(subcommand)]
     Users(UsersCommand),
@@ -234,6 +239,16 @@ pub struct DoctorArgs {
     /// Do not ask whether the addresses of [IP] are on this host
     #[arg(long)]
     pub no_bind_check: bool,
+    /// One JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct FsckArgs {
+    /// Set aside what is damaged, in system/queue/quarantine; no server may run
+    #[arg(long)]
+    pub repair: bool,
     /// One JSON document
     #[arg(long)]
     pub json: bool,
@@ -393,6 +408,7 @@ pub fn main() -> ExitCode {
         Command::Routes(command) => commands::routes(&root, command),
         Command::Queue(command) => commands::queue(&root, command),
         Command::Lane(command) => commands::lane(&root, command),
+        Command::Fsck(args) => commands::fsck(&root, &args),
         Command::Sendmail { words } => commands::sendmail(&root, words),
         Command::Users(UsersCommand::List { json }) => commands::users_list(&root, json),
         Command::Users(UsersCommand::Passwd { name }) => commands::users_passwd(&root, &name),

@@ -19,6 +19,7 @@ mod process_crash;
 mod process_dkim;
 mod process_dns_help;
 mod process_flow;
+mod process_fsck;
 mod process_identity;
 mod process_maildrop;
 mod process_peers;
