@@ -5,6 +5,7 @@
 //! of its deliveries is undecided.
 
 pub mod board;
+pub mod story;
 
 use std::fmt;
 use std::net::SocketAddr;

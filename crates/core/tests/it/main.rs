@@ -1,5 +1,7 @@
-//! What only a binary of its own can show: how often a decision asks for memory.
+//! What only a binary of its own can show: how often a decision asks for memory, and how much the
+//! scheduler of the queue takes up.
 
+mod board;
 #[path = "../../examples/decision/counting.rs"]
 mod counting;
 #[path = "../../examples/decision/world.rs"]
