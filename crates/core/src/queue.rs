@@ -5,7 +5,6 @@
 //! of its deliveries is undecided.
 
 pub mod board;
-pub mod story;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -18,10 +17,11 @@ use crate::ports::BoxFuture;
 
 pub mod carry;
 pub mod lane;
-pub mod retry;
 pub mod moving;
 pub mod recover;
+pub mod retry;
 pub mod shown;
+pub mod story;
 
 /// Number of a message in a store: given in ascending order, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

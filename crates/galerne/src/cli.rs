@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use galerne_config::{OPTIONS_FILE, parse_options};
 
 pub use queue::{
@@ -420,6 +420,13 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS,
         ),
     }
+}
+
+/// What `galerne sendmail --help` says: its flags are its own, so that clap must not see them.
+pub fn sendmail_help() -> String {
+    let mut all = Cli::command();
+    let command = all.find_subcommand_mut("sendmail");
+    command.map_or_else(String::new, |c| c.render_long_help().to_string())
 }
 
 fn usage(error: &clap::Error) -> ExitCode {

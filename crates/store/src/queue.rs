@@ -12,6 +12,7 @@ mod filter;
 mod looking;
 mod memory;
 mod reading;
+mod rebuild;
 mod repair;
 mod segments;
 mod sqlite;
@@ -28,6 +29,7 @@ mod tests;
 
 pub use looking::QueueReader;
 pub use memory::MemoryQueue;
+pub use rebuild::{Rebuilt, rebuild};
 pub use sqlite::{Options, SqliteQueue};
 
 use galerne_core::queue::{DeliveryNo, MessageNo, StoreFault};

@@ -23,6 +23,8 @@ use galerne_smtp::Mailbox;
 use galerne_smtp::address::AddressError;
 use galerne_smtp::data::{BareLfPolicy, Decoder};
 
+use crate::cli::sendmail_help;
+use crate::out::print;
 use options::Asked;
 
 const EX_USAGE: u8 = 64;
@@ -76,6 +78,9 @@ pub fn usual_root() -> PathBuf {
 
 /// Drops the message.
 pub fn sendmail(root: &Path, words: Vec<OsString>) -> ExitCode {
+    if words == ["--help"] {
+        return print(&sendmail_help(), ExitCode::SUCCESS);
+    }
     match drop_message(root, words, io::stdin().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(ended) => {

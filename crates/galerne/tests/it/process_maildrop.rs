@@ -375,6 +375,32 @@ async fn queue_24_many_messages_from_many_processes_arrive_once_each() {
 }
 
 #[test]
+fn queue_24_if_1_the_command_line_of_sendmail_is_its_own() {
+    let tree = Tree::new("");
+    fs::create_dir(tree.path("maildrop")).unwrap();
+    let help = tree.command("sendmail --help");
+    assert!(
+        help.code == Some(0) && help.stdout.contains("-f SENDER"),
+        "{help:?}"
+    );
+    let root = tree.root().display().to_string();
+    for line in [
+        format!("--root {root} sendmail -ti"),
+        format!("sendmail --root {root} -t -oi"),
+    ] {
+        let mut command = crate::process::galerne();
+        command.args(line.split(' '));
+        let output = finish(command, TEXT);
+        assert_eq!(output.code, Some(0), "{line}: {output:?}");
+    }
+    assert_eq!(waiting(&tree, "maildrop").len(), 2);
+    let queue = finish(sendmail(&tree, "-bp"), "");
+    assert_eq!(queue.code, Some(69));
+    assert!(queue.stderr.contains("galerne queue list"), "{queue:?}");
+    assert_eq!(finish(sendmail(&tree, ""), "").code, Some(64));
+}
+
+#[test]
 fn queue_24_check_says_what_cannot_work() {
     let tree = Tree::new("[maildrop]\ngroup = no-such-group\n");
     let output = tree.command("check");

@@ -291,10 +291,7 @@ async fn queue_16_bounce_and_delete_ask_and_nothing_is_done_to_all_by_mistake() 
     let deleted = json(tree.command("queue delete --all --yes --json"));
     assert_eq!(deleted["messages"], 1);
     listed(&tree, "", 0);
-    assert_eq!(
-        ok(tree.command("queue list")),
-        "nothing in the queue is meant\n"
-    );
+    assert_eq!(ok(tree.command("queue list")), "the queue is empty\n");
     server.stop();
     assert_eq!(list(&tree, "").len(), 0, "nothing comes back");
 }

@@ -63,6 +63,9 @@ impl Selection {
     fn filters(&self) -> Vec<Filter> {
         let mut filter = self.filter.clone();
         filter.state = filter.state.or(self.state.and_then(Shown::stored));
+        if self.state == Some(Shown::Held) {
+            filter.held = Some(true);
+        }
         match self.ids.is_empty() {
             true => vec![filter],
             false => {
@@ -267,6 +270,11 @@ mod tests {
             assert_eq!(filter.domain.as_deref(), Some("example.org"));
             assert_eq!(filter.state, Some(galerne_core::queue::State::Deferred));
         }
+        let held = Selection {
+            state: Some(Shown::Held),
+            ..Selection::default()
+        };
+        assert_eq!(held.filters()[0].held, Some(true));
         // What the scheduler alone knows, the store is not asked for.
         let active = Selection {
             state: Some(Shown::Active),

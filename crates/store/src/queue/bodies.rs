@@ -353,7 +353,11 @@ impl Appender {
 
     fn writer(&mut self) -> std::io::Result<&mut Writer> {
         let full_at = self.shared.options.segment;
-        if self.writer.as_ref().is_some_and(|w| w.end() >= full_at) {
+        if let Some(writer) = self.writer.as_ref().filter(|w| w.end() >= full_at) {
+            // It may hold bodies of this very batch.
+            if self.shared.options.sync {
+                writer.sync()?;
+            }
             self.seal();
         }
         let writer = match self.writer.take() {

@@ -446,10 +446,7 @@ impl Model {
 }
 
 fn filter(chance: &mut Chance) -> Filter {
-    let mut maybe = |words: &[&str]| {
-        let word = chance.one_in(3).then(|| chance.pick(words).to_owned());
-        word
-    };
+    let mut maybe = |words: &[&str]| chance.one_in(3).then(|| chance.pick(words).to_owned());
     Filter {
         user: maybe(&["account", "other"]),
         recipient: maybe(&["A@one.example"]),
@@ -485,7 +482,7 @@ fn random_message(n: u64, chance: &mut Chance) -> (NewMessage, Vec<u8>) {
         let cut = chance.below(size as u64 + 1) as usize;
         given.patch = Patch {
             prefix: b"X-Prefix: 1\r\n".to_vec(),
-            cuts: vec![0..cut],
+            cuts: std::iter::once(0..cut).collect(),
         };
         octets = [b"X-Prefix: 1\r\n", &octets[cut..]].concat();
     }

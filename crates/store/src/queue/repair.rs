@@ -109,14 +109,20 @@ impl SqliteQueue {
 
     fn look_at_counters(&self, repair: bool, found: &mut Vec<Damage>) -> Result<(), StoreFault> {
         // One snapshot: the counters are written with what they count.
-        let wrong = self.shared.readers.with(|connection| {
+        let counted = self.shared.readers.with(|connection| {
             connection.query_row(
                 "SELECT messages <> (SELECT count(*) FROM message) \
                  OR deliveries <> (SELECT count(*) FROM delivery) FROM meta",
                 [],
                 |row| row.get::<_, bool>(0),
             )
-        })?;
+        });
+        let wrong = match counted {
+            Ok(wrong) => wrong,
+            // The file itself is damaged, and that was said above.
+            Err(_) if !found.is_empty() => return Ok(()),
+            Err(fault) => return Err(fault),
+        };
         if wrong {
             if repair {
                 self.wait_for(|answer| Job::Recount { answer })?;

@@ -23,8 +23,6 @@ const MAGIC: &[u8; 8] = b"GLNSEG01";
 const FILE_HEADER: u64 = 16;
 const RECORD_MAGIC: &[u8; 4] = b"GREC";
 pub const RECORD_HEADER: u64 = 32;
-/// A file that is longer gets a successor.
-pub const FULL_AT: u64 = 64 * 1024 * 1024;
 /// What is gathered for a write, and read at once.
 const PIECE: usize = 256 * 1024;
 
@@ -119,8 +117,9 @@ impl Writer {
         self.number
     }
 
-    pub fn is_full(&self) -> bool {
-        self.end >= FULL_AT
+    /// Octets in the file.
+    pub fn end(&self) -> u64 {
+        self.end
     }
 
     /// Makes what was appended durable.

@@ -42,6 +42,8 @@ pub struct Options {
     /// Octets of the log that are written once at the start: what is written already needs no
     /// journal of the file system when it is written again.
     pub warm: u64,
+    /// A segment file that is longer gets a successor.
+    pub segment: u64,
 }
 
 impl Default for Options {
@@ -49,6 +51,7 @@ impl Default for Options {
         Options {
             sync: true,
             warm: 36 * 1024 * 1024,
+            segment: 64 * 1024 * 1024,
         }
     }
 }
@@ -117,7 +120,7 @@ pub struct SqliteQueue {
     threads: Mutex<Option<Threads>>,
     opened_at: u64,
     /// Held as long as the folder is ours.
-    _lock: File,
+    lock: Mutex<Option<File>>,
 }
 
 struct Threads {
@@ -161,7 +164,7 @@ impl SqliteQueue {
             shared,
             bodies: Mutex::new(Some(bodies)),
             threads: Mutex::new(Some(threads)),
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         })
     }
 
@@ -314,6 +317,7 @@ impl QueueStore for SqliteQueue {
             }
         }
         self.shared.readers.close();
+        lock(&self.lock).take();
     }
 }
 
@@ -359,7 +363,7 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn take_lock(folder: &Path) -> io::Result<File> {
+pub(super) fn take_lock(folder: &Path) -> io::Result<File> {
     let lock = OpenOptions::new()
         .write(true)
         .create(true)
@@ -410,7 +414,7 @@ pub fn open_reader(folder: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
@@ -420,7 +424,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// Makes the database under another name first: it is there whole or not at all.
-fn create(path: &Path, folder: &Path) -> rusqlite::Result<()> {
+pub(super) fn create(path: &Path, folder: &Path) -> rusqlite::Result<()> {
     let io = |error: io::Error| {
         let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
         rusqlite::Error::SqliteFailure(failure, Some(error.to_string()))

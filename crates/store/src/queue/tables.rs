@@ -113,6 +113,7 @@ pub struct Statements<'c> {
     meta: Statement<'c>,
     oldest: Statement<'c>,
     count: Statement<'c>,
+    counters: Statement<'c>,
 }
 
 impl<'c> Statements<'c> {
@@ -145,6 +146,7 @@ impl<'c> Statements<'c> {
             relocate: p("UPDATE large SET segment = ?4, place = ?5 \
                  WHERE no = ?1 AND segment = ?2 AND place = ?3")?,
             meta: p("UPDATE meta SET next_no = ?1, messages = ?2, deliveries = ?3")?,
+            counters: p("SELECT messages, deliveries FROM meta")?,
             oldest: p("SELECT received_at FROM message ORDER BY no LIMIT 1")?,
             count: p("SELECT (SELECT count(*) FROM message), (SELECT count(*) FROM delivery)")?,
         })
@@ -309,6 +311,13 @@ impl<'c> Statements<'c> {
     pub fn meta(&mut self, next_no: u64, messages: u64, deliveries: u64) -> rusqlite::Result<()> {
         let row = [next_no, messages, deliveries].map(u64::cast_signed);
         self.meta.execute(row).map(drop)
+    }
+
+    /// Messages and deliveries, as they are counted in the last transaction.
+    pub fn counters(&mut self) -> rusqlite::Result<(u64, u64)> {
+        let number = |row: &Row<'_>, n| row.get::<_, i64>(n).map(i64::cast_unsigned);
+        self.counters
+            .query_row([], |row| Ok((number(row, 0)?, number(row, 1)?)))
     }
 
     /// Messages and deliveries, counted.

@@ -35,6 +35,9 @@ pub struct Writer {
     kept: Vec<Change>,
     /// Messages of failed transactions, to be removed if they are there.
     failed: Vec<(u64, Option<Spot>)>,
+    /// What is to be told that it failed, once everybody sees that the queue takes nothing.
+    refused: Vec<Job>,
+    has_failed: bool,
     pause: Duration,
 }
 
@@ -54,6 +57,8 @@ impl Writer {
             shared,
             kept: Vec::new(),
             failed: Vec::new(),
+            refused: Vec::new(),
+            has_failed: false,
             pause: FIRST_PAUSE,
         }
     }
@@ -88,9 +93,14 @@ impl Writer {
         }
     }
 
-    fn refuse(&self, fault: StoreFault) {
+    fn refuse(&mut self, fault: StoreFault) {
+        self.has_failed = true;
         tracing::error!(%fault, "the queue takes nothing until it can be written again");
-        for job in self.shared.waiting.refuse(fault.clone()) {
+        let waiting = self.shared.waiting.refuse(fault.clone());
+        for job in self.refused.drain(..) {
+            job.refuse(&fault);
+        }
+        for job in waiting {
             if let Job::Accept { rows, .. } = &job
                 && let Stored::Segment(spot) = &rows.body
             {
@@ -118,14 +128,21 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes what a failed transaction left to do.
+    /// Writes what a failed transaction left to do. This also tries whether anything can be written.
     fn catch_up(&mut self, statements: &mut Statements<'_>) -> Result<(), StoreFault> {
-        if self.failed.is_empty() && self.kept.is_empty() {
+        if !self.has_failed {
             return Ok(());
         }
         let mut done = Done::default();
         let caught_up = (|| {
             statements.begin()?;
+            // The failed transaction may stand in the log all the same.
+            let (messages, deliveries) = statements.counters()?;
+            self.shared.set_amount(Amount {
+                messages,
+                deliveries,
+                ..self.shared.amount()
+            });
             // The spots of the failed are told to the ledger below, whether there are rows or not.
             let mut ignored = Vec::new();
             for (no, _) in &self.failed {
@@ -145,6 +162,7 @@ impl Writer {
         let spots = self.failed.drain(..).filter_map(|(_, spot)| spot);
         done.freed.extend(spots);
         self.kept.clear();
+        self.has_failed = false;
         tracing::info!("the queue can be written again");
         self.tell(done);
         Ok(())
@@ -163,7 +181,7 @@ impl Writer {
                 // Often there is nothing to roll back any more, and the connection is given up.
                 let _ = statements.rollback();
                 let fault = sql_fault(&error);
-                self.keep(jobs, numbers, &fault);
+                self.keep(jobs, numbers);
                 Err(fault)
             }
         }
@@ -260,6 +278,7 @@ impl Writer {
             oldest: done.oldest,
         });
         for (no, answer) in done.accepted {
+            self.shared.failpoints.at("queue.between_answers");
             let accepted = Accepted::new(no, self.shared.waiting.clone());
             // Nobody there: the message is taken back when this is dropped.
             drop(answer.send(Ok(accepted)));
@@ -272,8 +291,8 @@ impl Writer {
         }
     }
 
-    /// It failed: everybody is told, and what nobody waits for is kept.
-    fn keep(&mut self, jobs: Vec<Job>, numbers: Vec<u64>, fault: &StoreFault) {
+    /// It failed: what nobody waits for is kept.
+    fn keep(&mut self, jobs: Vec<Job>, numbers: Vec<u64>) {
         let mut numbers = numbers.into_iter();
         for job in jobs {
             match &job {
@@ -292,7 +311,7 @@ impl Writer {
                 Job::Forget(no) => self.failed.push((*no, None)),
                 _ => {}
             }
-            job.refuse(fault);
+            self.refused.push(job);
         }
     }
 

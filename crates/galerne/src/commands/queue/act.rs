@@ -105,10 +105,10 @@ fn ask(root: &Path, verb: Verb, which: &Selection) -> Result<bool, String> {
         return Err("nothing in the queue is meant".to_owned());
     }
     let what = match verb {
-        Verb::Bounce => "fail, and their senders are told",
-        _ => "are forgotten, and nobody is told",
+        Verb::Bounce => "failed for good, senders are told",
+        _ => "nobody gets it, nobody is told",
     };
-    eprint!("{} {what}. {word}? [y/N] ", in_words(touch));
+    eprint!("{word} {}: {what}? [y/N] ", in_words(touch));
     let _ = std::io::stderr().flush();
     let mut answer = String::new();
     let mut bounded = std::io::Read::take(std::io::stdin().lock(), LONGEST_ANSWER);

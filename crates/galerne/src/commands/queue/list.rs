@@ -77,6 +77,7 @@ fn listed(root: &Path, args: &QueueListArgs) -> Result<ExitCode, String> {
         is_more,
         limit,
         is_server: source.is_server(),
+        is_filtered: !args.select.is_empty(),
     }));
     Ok(stream.end())
 }
@@ -86,6 +87,7 @@ struct Rest {
     is_more: bool,
     limit: u64,
     is_server: bool,
+    is_filtered: bool,
 }
 
 enum Lines {
@@ -230,7 +232,8 @@ impl Table {
         let used: usize = fixed.iter().map(|cell| cell.chars().count() + 2).sum();
         let mut text = String::new();
         for (column, cell) in fixed.iter().enumerate() {
-            match state.filter(|_| self.colour && column == 1).map(shade) {
+            let coloured = state.filter(|_| self.colour && column == 1);
+            match coloured.and_then(shade) {
                 Some(code) => {
                     let _ = write!(text, "\x1b[{code}m{cell}\x1b[0m  ");
                 }
@@ -273,7 +276,10 @@ impl Table {
             messages: self.messages,
         };
         let Some(oldest) = self.oldest else {
-            return "nothing in the queue is meant\n".to_owned();
+            return match rest.is_filtered {
+                true => "nothing in the queue is meant\n".to_owned(),
+                false => "the queue is empty\n".to_owned(),
+            };
         };
         let mut text = format!("{}, the oldest {}", rows::in_words(touch), length(oldest));
         if rest.is_more {
@@ -297,12 +303,12 @@ impl Table {
 }
 
 /// Red where somebody must act, yellow where something waits, green where it goes on.
-fn shade(state: Shown) -> &'static str {
+fn shade(state: Shown) -> Option<&'static str> {
     match state {
-        Shown::Active => "32",
-        Shown::Held | Shown::Suspended => "33",
-        Shown::Unknown => "31",
-        Shown::Waiting | Shown::Deferred => "0",
+        Shown::Active => Some("32"),
+        Shown::Held | Shown::Suspended => Some("33"),
+        Shown::Unknown => Some("31"),
+        Shown::Waiting | Shown::Deferred => None,
     }
 }
 
@@ -359,6 +365,7 @@ mod tests {
             is_more: true,
             limit: 3,
             is_server: true,
+            is_filtered: false,
         });
         text
     }

@@ -83,7 +83,10 @@ impl Asked {
                 'I' => self.aliases = true,
                 flag if IGNORED.contains(flag) => {}
                 flag => {
-                    let text = format!("-{} is not known", flag.escape_debug());
+                    let text = format!(
+                        "-{} is not known; `galerne sendmail --help` says what is",
+                        flag.escape_debug()
+                    );
                     return Err(Ended::new(EX_USAGE, text));
                 }
             }
