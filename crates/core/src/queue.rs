@@ -217,6 +217,8 @@ pub struct Filter {
     pub route: Option<String>,
     /// Only behind this one: where a page of a list ended.
     pub after: Option<DeliveryNo>,
+    /// Only these; not for more than a page.
+    pub only: Option<Vec<DeliveryNo>>,
 }
 
 /// How much is stored.
