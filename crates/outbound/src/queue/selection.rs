@@ -14,6 +14,8 @@ use super::operate::Verb;
 
 /// Deliveries of one page.
 const PAGE: usize = 5_000;
+/// Deliveries that are named one by one in a question to the store.
+const NAMED: usize = 1_000;
 /// Messages that `look` gives at most.
 pub const MOST_MESSAGES: usize = 20;
 
@@ -113,7 +115,24 @@ impl Queue {
         after: Option<DeliveryNo>,
         most: usize,
     ) -> Result<Page, StoreFault> {
-        let (store, asked) = (self.store.clone(), selection.clone());
+        let (store, mut asked) = (self.store.clone(), selection.clone());
+        // What only the scheduler knows is asked of it first, not of everything that is stored.
+        let known = match selection.state {
+            Some(Shown::Active) => Some(Standing::Running),
+            Some(Shown::Suspended) => Some(Standing::Suspended),
+            _ => None,
+        };
+        let mut go_on = None;
+        if let Some(standing) = known {
+            let most = most.clamp(1, NAMED);
+            let mut only = self.standing_so(standing, after, most).await?;
+            if only.len() >= most {
+                // Recipients of one message may be many.
+                only.truncate(most);
+                go_on = only.last().copied();
+            }
+            asked.filter.only = Some(only);
+        }
         let find = move || asked.find(after, most, |filter, most| store.list(filter, most));
         let found = tokio::task::spawn_blocking(find).await;
         let found = found.unwrap_or_else(|error| Err(StoreFault::Broken(error.to_string())));
@@ -126,7 +145,19 @@ impl Queue {
         });
         let is_meant = |row: &Selected| selection.state.is_none_or(|state| state == row.state);
         let rows = shown.filter(is_meant).collect();
+        let next = if known.is_some() { go_on } else { next };
         Ok(Page { rows, next })
+    }
+
+    async fn standing_so(
+        &self,
+        standing: Standing,
+        after: Option<DeliveryNo>,
+        most: usize,
+    ) -> Result<Vec<DeliveryNo>, StoreFault> {
+        let look =
+            move |_: &Queue, board: &mut Board, _: u64| board.standing_so(standing, after, most);
+        self.ask(look).await.ok_or(StoreFault::Closed)
     }
 
     async fn standings(

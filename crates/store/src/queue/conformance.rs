@@ -337,6 +337,10 @@ fn queue_16_each_filter_finds_what_it_says() {
             (Filter { route: text("@next"), user: text("other"), ..none() }, vec![]),
             (Filter { after: Some(a), ..none() }, vec![b, c]),
             (Filter { after: Some(a), user: text("account"), ..none() }, vec![b]),
+            (Filter { only: Some(vec![c, a]), ..none() }, vec![a, c]),
+            (Filter { only: Some(vec![c, a]), user: text("account"), ..none() }, vec![a]),
+            (Filter { only: Some(vec![c, a]), after: Some(a), ..none() }, vec![c]),
+            (Filter { only: Some(vec![]), ..none() }, vec![]),
         ];
         for (filter, expected) in cases {
             assert_eq!(found(filter.clone()), expected, "{filter:?}");

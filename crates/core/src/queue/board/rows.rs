@@ -1,7 +1,7 @@
 //! What the board shows of itself: `galerne lane list`, `galerne queue status` and the gauges.
 
 use super::{Board, Cause, Place};
-use crate::queue::MessageNo;
+use crate::queue::{DeliveryNo, MessageNo};
 
 /// Deliveries by where they stand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,14 +131,47 @@ impl Board {
             let recipients = self.slots.at(*id).recipients.as_slice();
             recipients.contains(&recipient)
         })?;
+        Some(self.standing_of(id))
+    }
+
+    /// The next deliveries behind `after` that stand so, in order and about `most`. Looks at many
+    /// jobs: for people.
+    pub fn standing_so(
+        &self,
+        standing: Standing,
+        after: Option<DeliveryNo>,
+        most: usize,
+    ) -> Vec<DeliveryNo> {
+        let first = after.map_or(0, |after| after.message.0);
+        let mut found: Vec<DeliveryNo> = Vec::new();
+        for (message, id) in self.messages.range((first, 0)..) {
+            let is_new = found.last().is_none_or(|last| last.message.0 != *message);
+            if found.len() >= most && is_new {
+                break;
+            }
+            if self.standing_of(*id) != standing {
+                continue;
+            }
+            let numbers = self.slots.at(*id).recipients.as_slice().iter();
+            let numbers = numbers.map(|recipient| DeliveryNo {
+                message: MessageNo(*message),
+                recipient: *recipient,
+            });
+            found.extend(numbers.filter(|number| after.is_none_or(|after| *number > after)));
+        }
+        found.sort_unstable();
+        found
+    }
+
+    fn standing_of(&self, id: u32) -> Standing {
         let slot = self.slots.at(id);
         let (_, is_suspended) = self.lanes.standing(slot.line);
-        Some(match slot.place {
+        match slot.place {
             Place::Running => Standing::Running,
             Place::Held => Standing::Held,
             _ if is_suspended => Standing::Suspended,
             Place::Nowhere | Place::Waiting | Place::Ready | Place::Expired => Standing::Waiting,
-        })
+        }
     }
 
     /// How much there is.

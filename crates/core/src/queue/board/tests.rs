@@ -1,4 +1,5 @@
 use super::*;
+use crate::queue::DeliveryNo;
 
 const HOUR: u64 = 3_600_000;
 const DAY: u64 = 24 * HOUR;
@@ -597,6 +598,18 @@ fn queue_16_where_a_delivery_stands_and_what_can_be_withdrawn() {
         all(&board),
         [running, running, suspended, held, suspended, None]
     );
+    let so = |board: &Board, standing, after: Option<u32>, most| {
+        let number = |recipient| DeliveryNo {
+            message: one,
+            recipient,
+        };
+        let found = board.standing_so(standing, after.map(number), most);
+        found.iter().map(|n| n.recipient).collect::<Vec<_>>()
+    };
+    assert_eq!(so(&board, Standing::Running, None, 9), [0, 1]);
+    assert_eq!(so(&board, Standing::Running, Some(0), 9), [1]);
+    assert_eq!(so(&board, Standing::Suspended, None, 9), [2, 4]);
+    assert_eq!(so(&board, Standing::Held, Some(3), 9), [0_u32; 0]);
     assert_eq!(board.suspend(Rule::default()), Some(RuleNo(8)));
     assert!(board.resume(RuleNo(8)).is_some());
     assert_eq!(board.rules().collect::<Vec<_>>(), [(RuleNo(7), &rule)]);
