@@ -29,7 +29,7 @@ mod tests;
 
 pub use looking::QueueReader;
 pub use memory::MemoryQueue;
-pub use rebuild::{Rebuilt, rebuild};
+pub use rebuild::{Rebuilt, rebuild, repair};
 pub use sqlite::{Options, SqliteQueue};
 
 use galerne_core::queue::{DeliveryNo, MessageNo, StoreFault};

@@ -102,9 +102,14 @@ fn check(root: &Path, repair: bool) -> Result<Checked, String> {
         warm: 0,
         ..Options::default()
     };
-    let store = SqliteQueue::open(&folder, options).map_err(|error| about(&error))?;
-    let damage = store.check(repair).map_err(|fault| about(&fault));
-    store.close();
+    let damage = if repair {
+        galerne_store::queue::repair(&folder, &options).map_err(|error| about(&error))
+    } else {
+        let store = SqliteQueue::open(&folder, options).map_err(|error| about(&error))?;
+        let damage = store.check(false).map_err(|fault| about(&fault));
+        store.close();
+        damage
+    };
     Ok(Checked {
         damage: damage?,
         whole: true,

@@ -539,10 +539,7 @@ async fn if_6_conf_95_doctor_looks_at_key_files_ports_and_the_clock() {
         ["clock clock", &format!("key {KEY}"), &listen],
         "{found:#?}"
     );
-    assert!(
-        found["clock clock"].1.starts_with("3600.0 s from "),
-        "{found:#?}"
-    );
+    assert!(found["clock clock"].1.starts_with("3600."), "{found:#?}");
     assert_eq!(found[&format!("key {KEY}")].1, "mode 0644");
     drop(taken);
 

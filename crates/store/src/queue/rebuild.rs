@@ -9,10 +9,13 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
+use galerne_core::queue::{Damage, QueueStore};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
-use super::sqlite::{connect, create, take_lock};
+use super::repair::OF_FILE;
+use super::sqlite::{Options, SqliteQueue, connect, create, take_lock};
+use super::tables::VERSION;
 use super::{RECIPIENT_BITS, segments};
 
 /// Tables with their key and how far apart the keys of neighbours are.
@@ -41,6 +44,16 @@ pub struct Rebuilt {
 pub fn rebuild(folder: &Path) -> io::Result<Rebuilt> {
     let _lock = take_lock(folder)?;
     let old = folder.join("queue.db");
+    // What a later version has made is well, and only not ours.
+    let version = connect(&old)
+        .and_then(|old| old.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)));
+    if let Ok(version) = version
+        && version > VERSION
+    {
+        return Err(io::Error::other(
+            "queue.db was made by a later version of galerne",
+        ));
+    }
     let new = folder.join("queue.db-rebuilt");
     if new.try_exists()? {
         fs::remove_file(&new)?;
@@ -78,6 +91,41 @@ pub fn rebuild(folder: &Path) -> io::Result<Rebuilt> {
         "the database of the queue was made anew"
     );
     Ok(rebuilt)
+}
+
+/// Checks the queue in a folder and sets aside what is damaged; the database is made anew if it has
+/// to be. For a queue that nobody has open.
+///
+/// # Errors
+/// As [`rebuild`], or the new database cannot be checked either.
+pub fn repair(folder: &Path, options: &Options) -> io::Result<Vec<Damage>> {
+    let mut found = match check(folder, options) {
+        Ok(found) => found,
+        Err(error) => vec![of_file(&error.to_string())],
+    };
+    if found.iter().any(|damage| damage.what.starts_with(OF_FILE)) {
+        let Rebuilt { rows, gaps } = rebuild(folder)?;
+        found.push(of_file(&format!(
+            "made anew from {rows} rows, with {gaps} gaps; the old one is in the quarantine"
+        )));
+        found.extend(check(folder, options)?);
+    }
+    Ok(found)
+}
+
+fn check(folder: &Path, options: &Options) -> io::Result<Vec<Damage>> {
+    let queue = SqliteQueue::open(folder, options.clone())?;
+    let found = queue.check(true).map_err(io::Error::other);
+    queue.close();
+    found
+}
+
+fn of_file(what: &str) -> Damage {
+    Damage {
+        id: None,
+        what: format!("{OF_FILE}{what}"),
+        quarantined: false,
+    }
 }
 
 fn copy_all(old: &Path, new: &Path) -> rusqlite::Result<Rebuilt> {

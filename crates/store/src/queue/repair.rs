@@ -23,6 +23,8 @@ use super::{RECIPIENT_BITS, io_fault, segments};
 const STEP: i64 = 200;
 /// What the check of the database itself tells at most.
 const MOST_LINES: usize = 100;
+/// So begins what is said of the database as a file.
+pub const OF_FILE: &str = "the file queue.db: ";
 
 /// id, sender, user, header_id, reference, received_at.
 type MessageRow = (String, String, Option<String>, Option<String>, String, i64);
@@ -65,7 +67,7 @@ impl SqliteQueue {
         for line in self.shared.readers.with(quick_check)? {
             found.push(Damage {
                 id: None,
-                what: format!("queue.db: {line}"),
+                what: format!("{OF_FILE}{line}"),
                 quarantined: false,
             });
         }

@@ -137,6 +137,12 @@ impl SqliteQueue {
     pub fn open(folder: &Path, options: Options) -> io::Result<SqliteQueue> {
         make_folder(folder)?;
         let lock = take_lock(folder)?;
+        if !folder.join("queue.db").try_exists()? && !segments::files(folder)?.is_empty() {
+            // To begin anew would remove them.
+            return Err(io::Error::other(
+                "queue.db is missing, and there are bodies of messages (seg-…)",
+            ));
+        }
         let connection = open_database(folder, &options).map_err(io::Error::other)?;
         let shared = Arc::new(Shared {
             folder: folder.to_owned(),

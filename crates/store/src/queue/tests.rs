@@ -298,12 +298,8 @@ fn t_35_queue_26_wrong_counters_and_a_damaged_file_are_told() {
     file.write_all_at(&[0xff; 64], (page - 1) * 4096).unwrap();
     let queue = open(folder);
     let found = queue.check(false).unwrap();
-    assert!(
-        found
-            .iter()
-            .any(|damage| damage.what.starts_with("queue.db: ")),
-        "{found:?}"
-    );
+    let of_file = |damage: &galerne_core::queue::Damage| damage.what.contains("file queue.db");
+    assert!(found.iter().any(of_file), "{found:?}");
     // Reading a message does not need the index; recovery does, and gets a new one.
     assert!(queue.read(MessageNo(1)).unwrap().is_some());
     assert!(queue.page(None, 10).is_err());
@@ -342,16 +338,16 @@ fn t_35_queue_26_a_database_with_a_page_of_nonsense_keeps_all_others() {
         .unwrap();
     file.write_all_at(&[0xa5; 4096], (page - 1) * 4096).unwrap();
     assert!(open(folder).check(true).is_err());
-    let rebuilt = rebuild(folder).unwrap();
-    assert_eq!(rebuilt.gaps, 1);
-    let queue = open(folder);
+    let told = repair(folder, &options()).unwrap();
+    assert!(told[1].what.contains("with 1 gaps"), "{told:?}");
     // What has lost its content is set aside, and only that.
-    let lost = queue.check(true).unwrap();
+    let lost = &told[2..];
     assert!(!lost.is_empty() && lost.len() < 5, "{lost:?}");
     assert!(
         lost.iter()
             .all(|d| d.quarantined && d.what.contains("content is missing"))
     );
+    let queue = open(folder);
     assert_eq!(queue.check(false).unwrap(), []);
     assert_eq!(queue.amount().messages, 201 - lost.len() as u64);
     let next = accept(&queue, message("next", &["a@b.example"], 10)).unwrap();
@@ -447,4 +443,31 @@ fn queue_10_t_38_a_hundred_thousand_waiting_messages_are_there_at_once() {
     };
     assert_eq!(queue.list(&filter, 10).unwrap(), []);
     assert!(start.elapsed() < Duration::from_secs(1));
+}
+
+#[test]
+fn queue_26_a_sound_queue_is_repaired_by_leaving_it_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    six(folder.path());
+    assert_eq!(repair(folder.path(), &options()).unwrap(), []);
+    assert!(!folder.path().join("quarantine").exists());
+    let queue = open(folder.path());
+    assert!(repair(folder.path(), &options()).is_err());
+    assert_eq!(queue.amount().messages, 6);
+}
+
+#[test]
+fn queue_26_bodies_without_a_database_are_not_thrown_away() {
+    let folder = tempfile::tempdir().unwrap();
+    six(folder.path());
+    fs::remove_file(folder.path().join("queue.db")).unwrap();
+    let refused = SqliteQueue::open(folder.path(), options()).map(drop);
+    assert!(
+        refused
+            .unwrap_err()
+            .to_string()
+            .contains("queue.db is missing")
+    );
+    assert!(repair(folder.path(), &options()).is_err());
+    assert_eq!(segment_files(folder.path()), [1]);
 }
