@@ -64,7 +64,7 @@ impl Notice {
                 original: recipient.orcpt.clone(),
                 recipient: recipient.mailbox.as_str().to_owned(),
                 action: Action::Failed,
-                status: "4.4.7".to_owned(),
+                status: dsn::status(reply),
                 remote: None,
                 diagnostic: dsn::diagnostic(reply),
                 last_attempt: std::time::SystemTime::now(),
