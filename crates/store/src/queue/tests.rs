@@ -126,7 +126,8 @@ fn queue_10_a_segment_goes_with_its_last_body_and_readers_keep_theirs() {
     // Those that lived when it was opened are looked after as well.
     done(&queue, &all[16..]);
     done(&queue, &[all[8]]);
-    until("all are gone", || segment_files(folder.path()).is_empty());
+    // But for the one to which the last may have been moved: it goes on being written.
+    until("all are gone", || segment_files(folder.path()).len() <= 1);
 }
 
 #[test]
