@@ -362,6 +362,26 @@ async fn queue_18_suspended_mail_waits_over_a_restart_and_goes_when_it_is_resume
     assert_eq!(sink.accepted(), 1);
     server.stop();
 
+    // Of an address alone: mail that has no other says so.
+    let server = tree.run();
+    let ip = tree.ip(1);
+    let address = number(&format!(
+        "lane suspend --outbound {ip} --reason listed --json"
+    ));
+    let id = queued(&tree, &["anna@example.org"]).await;
+    let suspended = until(|| {
+        let rows = list(&tree, &id);
+        let reply = rows[0]["lastreply"].as_str().unwrap();
+        reply.contains("suspended").then_some(())
+    });
+    assert!(suspended.is_some(), "{:?}", list(&tree, &id));
+    assert_eq!(sink.accepted(), 1);
+    ok(tree.command(&format!("lane resume {address}")));
+    ok(tree.command(&format!("queue retry {id}")));
+    listed(&tree, "", 0);
+    assert_eq!(sink.accepted(), 2);
+    server.stop();
+
     // What is damaged is set aside, and the server starts.
     tree.write("system/suspended.json", "{");
     let server = tree.run();
