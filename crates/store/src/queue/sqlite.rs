@@ -387,6 +387,12 @@ pub(super) fn take_lock(folder: &Path) -> io::Result<File> {
 pub fn open_database(folder: &Path, options: &Options) -> Result<Connection, StoreFault> {
     let path = folder.join("queue.db");
     if !fs::metadata(&path).is_ok_and(|file| file.len() > 0) {
+        // A new database knows none of these bodies, and would have them removed.
+        if let Some(body) = any_segment(folder) {
+            return Err(StoreFault::Broken(format!(
+                "queue.db is missing or empty, but {body} is there: put queue.db back, or move the seg-… files away"
+            )));
+        }
         create(&path, folder).map_err(|error| sql_fault(&error))?;
     }
     if let Err(error) = warm(&folder.join("queue.db-wal"), options.warm) {
@@ -521,6 +527,13 @@ fn recover(shared: &Shared, connection: &Connection) -> rusqlite::Result<()> {
         shared.ledger.found(number(0)?, records, octets, end);
     }
     Ok(())
+}
+
+/// The name of a file with bodies, if there is one.
+fn any_segment(folder: &Path) -> Option<String> {
+    let names = fs::read_dir(folder).ok()?.flatten();
+    let mut names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.find(|name| name.starts_with("seg-"))
 }
 
 /// Removes segments in which nothing lives, and cuts what stands behind the last body that does.

@@ -472,3 +472,14 @@ fn queue_26_bodies_without_a_database_are_not_thrown_away() {
     assert!(repair(folder.path(), &options()).is_err());
     assert_eq!(segment_files(folder.path()), [1]);
 }
+
+#[test]
+fn queue_5_queue_26_bodies_without_their_database_are_not_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let body = folder.path().join("seg-0000000000000001");
+    std::fs::write(&body, b"mail").unwrap();
+    let opened = SqliteQueue::open(folder.path(), Options::default());
+    let text = opened.err().map(|error| error.to_string()).unwrap();
+    assert!(text.contains("queue.db is missing"), "{text}");
+    assert_eq!(std::fs::read(&body).unwrap(), b"mail");
+}
