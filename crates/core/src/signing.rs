@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use galerne_smtp::ReversePath;
 
-use crate::keys::{KeyFile, choose};
+use crate::keys::{Algorithm, KeyFile, choose};
 use crate::model::OutboundSender;
 use crate::refusal::{Code, Refusal};
 use crate::settings::{OutboundIp, Sign};
@@ -30,6 +30,8 @@ pub struct Signing {
     pub unsigned: Vec<String>,
     /// An ARC set is added (RELAY-53).
     pub arc: bool,
+    /// Seals it where no signature is made with an RSA key.
+    sealer: Option<Signer>,
 }
 
 /// What decides about signatures.
@@ -52,6 +54,15 @@ impl Signing {
         let besides = of_outbound.into_iter().flat_map(|(_, signers)| signers);
         let besides = besides.filter(|signer| !self.always.contains(signer));
         self.always.iter().chain(besides).collect()
+    }
+
+    /// Who seals the ARC set of a message from this outbound: the first that signs it with an RSA key,
+    /// else a key of its From or envelope domain, whatever `sign` says. `None`: nobody can, or no
+    /// set is wanted.
+    pub fn sealer(&self, keys: &[KeyFile], outbound: IpAddr) -> Option<&Signer> {
+        let mut signers = self.signers(outbound).into_iter();
+        let signing = signers.find(|signer| is_rsa(keys, signer));
+        signing.or(self.sealer.as_ref()).filter(|_| self.arc)
     }
 
     /// For `explain`: each signature with its key, and what has none.
@@ -102,21 +113,24 @@ pub fn decide(
         ..Signing::default()
     };
     let mut missing = Vec::new();
+    let envelope = match sender {
+        OutboundSender::Fixed(ReversePath::Mailbox(mailbox)) => {
+            Some(Some(mailbox.ascii_domain().into_owned()))
+        }
+        OutboundSender::Fixed(ReversePath::Null) => Some(wish.from.map(str::to_owned)),
+        OutboundSender::Verp { domain: Some(name) } => Some(Some(name.clone())),
+        OutboundSender::Verp { domain: None } => None,
+    };
+    if wish.arc {
+        signing.sealer = sealer(keys, wish, envelope.as_ref());
+    }
     if matches!(wish.sign, Sign::From | Sign::Both) {
         signing
             .always
             .extend(signers(keys, wish, wish.from, &mut missing));
     }
     if matches!(wish.sign, Sign::Envelope | Sign::Both) {
-        let fixed = match sender {
-            OutboundSender::Fixed(ReversePath::Mailbox(mailbox)) => {
-                Some(Some(mailbox.ascii_domain().into_owned()))
-            }
-            OutboundSender::Fixed(ReversePath::Null) => Some(wish.from.map(str::to_owned)),
-            OutboundSender::Verp { domain: Some(name) } => Some(Some(name.clone())),
-            OutboundSender::Verp { domain: None } => None,
-        };
-        match fixed {
+        match envelope {
             Some(domain) => {
                 for signer in signers(keys, wish, domain.as_deref(), &mut missing) {
                     if !signing.always.contains(&signer) {
@@ -167,6 +181,19 @@ fn signers(
         domain: domain.to_ascii_lowercase(),
     };
     chosen.into_iter().map(signer).collect()
+}
+
+/// A key of the From or envelope domain that can seal. `envelope`: unless each outbound has its own.
+fn sealer(keys: &[KeyFile], wish: Wish<'_>, envelope: Option<&Option<String>>) -> Option<Signer> {
+    let domains = [wish.from, envelope.and_then(Option::as_deref)];
+    let candidates = domains.into_iter().flatten();
+    let mut signers = candidates.flat_map(|d| signers(keys, wish, Some(d), &mut Vec::new()));
+    signers.find(|signer| is_rsa(keys, signer))
+}
+
+fn is_rsa(keys: &[KeyFile], signer: &Signer) -> bool {
+    let key = keys.get(signer.key);
+    key.is_some_and(|key| key.algorithm == Algorithm::RsaSha256)
 }
 
 #[cfg(test)]

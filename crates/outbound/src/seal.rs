@@ -63,6 +63,7 @@ pub struct Seals(Mutex<Vec<Made>>);
 struct Made {
     signers: Vec<Signer>,
     arc: bool,
+    sealer: Option<Signer>,
     fields: Arc<OnceCell<Result<Fields, Refusal>>>,
 }
 
@@ -70,6 +71,8 @@ struct Made {
 pub struct Wanted<'a> {
     signers: Vec<&'a Signer>,
     arc: bool,
+    /// Who seals the ARC set, if anybody can.
+    sealer: Option<&'a Signer>,
 }
 
 impl Seals {
@@ -91,8 +94,11 @@ impl Seals {
 
     fn cell(&self, wanted: &Wanted<'_>) -> Arc<OnceCell<Result<Fields, Refusal>>> {
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_it =
-            |m: &&Made| m.arc == wanted.arc && m.signers.iter().eq(wanted.signers.iter().copied());
+        let is_it = |m: &&Made| {
+            m.arc == wanted.arc
+                && m.sealer.as_ref() == wanted.sealer
+                && m.signers.iter().eq(wanted.signers.iter().copied())
+        };
         if let Some(found) = made.iter().find(is_it) {
             return found.fields.clone();
         }
@@ -100,6 +106,7 @@ impl Seals {
         made.push(Made {
             signers: wanted.owned(),
             arc: wanted.arc,
+            sealer: wanted.sealer.cloned(),
             fields: fields.clone(),
         });
         fields
@@ -128,8 +135,15 @@ impl Sealer {
             return None;
         }
         let signers = signing.signers(outbound);
-        let arc = signing.arc;
-        (arc || !signers.is_empty()).then_some(Wanted { signers, arc })
+        let (arc, sealer) = (
+            signing.arc,
+            signing.sealer(&submission.settings.keys, outbound),
+        );
+        (arc || !signers.is_empty()).then_some(Wanted {
+            signers,
+            arc,
+            sealer,
+        })
     }
 
     /// Logs that a domain has no key, not for every message (RELAY-50).
@@ -164,6 +178,7 @@ struct Job<'a> {
     content: &'a Content,
     patch: &'a Patch,
     signers: &'a [&'a Signer],
+    sealer: Option<&'a Signer>,
     /// Answers of the name servers about the keys of the chain; `None`: no ARC set.
     arc: Option<HashMap<String, Txt>>,
     time: u64,
@@ -205,6 +220,7 @@ async fn make(
             content: &submission.content,
             patch: &submission.patch,
             signers: &wanted.signers,
+            sealer: wanted.sealer,
             arc,
             time,
         };
@@ -217,6 +233,7 @@ async fn make(
         };
         let (settings, content) = (submission.settings.clone(), submission.content.clone());
         let (patch, signers) = (submission.patch.clone(), wanted.owned());
+        let sealer = wanted.sealer.cloned();
         // The place is taken until the work is done, also when nobody waits for it any more.
         let work = move || {
             let job = Job {
@@ -224,6 +241,7 @@ async fn make(
                 content: &content,
                 patch: &patch,
                 signers: &signers.iter().collect::<Vec<_>>(),
+                sealer: sealer.as_ref(),
                 arc,
                 time,
             };
@@ -337,12 +355,10 @@ impl Job<'_> {
                 chain.sets
             )));
         }
-        let is_rsa = |signer: &&&Signer| {
-            let key = self.settings.keys.get(signer.key);
-            key.is_some_and(|key| key.algorithm == Algorithm::RsaSha256)
-        };
-        let Some(signer) = self.signers.iter().find(is_rsa) else {
-            return Ok(Err("no ARC set: no RSA key signs this message".to_owned()));
+        let Some(signer) = self.sealer else {
+            let text = "no ARC set: neither its From domain nor its envelope domain has an RSA key \
+                        that may be used";
+            return Ok(Err(text.to_owned()));
         };
         let Signature {
             key,

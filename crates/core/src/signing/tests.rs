@@ -140,3 +140,59 @@ fn relay_50_without_a_key_it_goes_unsigned_unless_the_directive_demands_it() {
     };
     assert!(decide(&keys(), no_from, &env, &outbounds()).is_err());
 }
+
+#[test]
+fn relay_53_a_set_is_sealed_by_who_signs_else_by_a_domain_of_the_message() {
+    let mut keys = keys();
+    keys.push(key("ed.example s1 id.pem", Algorithm::Ed25519Sha256));
+    let permitted = ["env.example".to_owned()];
+    let arc = |sign| Wish {
+        arc: true,
+        ..wish(sign)
+    };
+    let from_ed = |sign| Wish {
+        from: Some("ed.example"),
+        ..arc(sign)
+    };
+    let env = sender("a@env.example");
+    let own = |sign| Wish {
+        permitted: Some(&permitted),
+        ..arc(sign)
+    };
+    for (wish, sender, expected) in [
+        (arc(Sign::From), &env, "from.example"),
+        (arc(Sign::Envelope), &env, "env.example"),
+        // Nothing signs, or nothing that can seal.
+        (arc(Sign::None), &env, "from.example"),
+        (from_ed(Sign::From), &env, "env.example"),
+        (from_ed(Sign::From), &sender(""), "nobody"),
+        // A stranger's From, as where mail is forwarded.
+        (
+            Wish {
+                from: Some("stranger.example"),
+                ..arc(Sign::From)
+            },
+            &env,
+            "env.example",
+        ),
+        // Nothing of the account is sealed with the key of another domain (RELAY-48).
+        (own(Sign::None), &env, "env.example"),
+        (own(Sign::None), &sender("a@from.example"), "nobody"),
+        (wish(Sign::From), &env, "nobody"),
+    ] {
+        let signing = decide(&keys, wish, sender, &outbounds()).unwrap();
+        let sealer = signing.sealer(&keys, "192.0.2.1".parse().unwrap());
+        let domain = sealer.map_or("nobody", |signer| &signer.domain);
+        assert_eq!(domain, expected, "{wish:?} {sender:?}");
+        let word = sealer.map(|s| keys[s.key].algorithm.word());
+        assert!(word.is_none_or(|word| word == "rsa-sha256"));
+    }
+    let by_outbound = OutboundSender::Verp { domain: None };
+    let named = Wish {
+        from: None,
+        ..arc(Sign::Envelope)
+    };
+    let signing = decide(&keys, named, &by_outbound, &outbounds()).unwrap();
+    let of = |ip: &str| signing.sealer(&keys, ip.parse().unwrap()).is_some();
+    assert_eq!((of("192.0.2.1"), of("192.0.2.2")), (true, false));
+}

@@ -265,6 +265,103 @@ async fn relay_52_relay_53_an_arc_set_is_added_when_the_user_file_asks_and_the_s
 }
 
 #[tokio::test(start_paused = true)]
+async fn relay_53_relay_48_what_is_forwarded_is_sealed_and_nothing_with_a_key_that_the_account_may_not_use()
+ {
+    let keys = keys(&[
+        ("example.com s1 id.pem", RSA),
+        ("brand.example s1 id.pem", RSA),
+    ]);
+    let user = "== users/demo.ini\n[routing]\narc = 1\n";
+    let world = World::new(&format!("{}{user}", keys.files));
+    let mx = world.mx("example.org", "198.51.100.25");
+    let forwarded = MESSAGE.replace("orders@example.com", "somebody@stranger.example");
+    let sealed = |message: &[u8]| {
+        let (header, body) = split(message);
+        let chain = arc::judge(header, &|take| take(body), &|name| keys.dns(name));
+        (chain.validity, chain.sets)
+    };
+    // No key for the From domain: no signature, and a seal of the envelope's domain.
+    let reply = world.send(&["anna@example.org"], &forwarded).await;
+    assert!(reply.starts_with("250 "), "{reply}");
+    let message = arrived(&mx);
+    assert_eq!(sealed(&message), (arc::Validity::Pass, 1));
+    assert!(keys.signatures(&message).is_empty());
+    let text = String::from_utf8(message).unwrap();
+    assert!(text.contains("; d=example.com;"), "{text}");
+    // `sign = 0` is about DKIM alone.
+    let unsigned = directed(r#"{"routing":{"sign":"none"}}"#);
+    world.send(&["anna@example.org"], &unsigned).await;
+    assert_eq!(sealed(&arrived(&mx)), (arc::Validity::Pass, 1));
+    // Neither domain is one of the account's.
+    world.reload("== users/demo.ini\n[account]\nauthorizedsender = brand.example\n");
+    let order = MESSAGE.replace(
+        "Subject:",
+        "X-SMTP-R-API: {\"routing\":{\"envelopefrom\":\"b@brand.example\"}}\r\nSubject:",
+    );
+    world.send(&["anna@example.org"], &order).await;
+    let text = String::from_utf8(arrived(&mx)).unwrap();
+    assert!(!text.contains("d=example.com"), "{text}");
+    assert!(
+        text.starts_with("ARC-Seal: ") && text.contains("d=brand.example"),
+        "{text}"
+    );
+    std::fs::remove_file(world.root().join("keys/brand.example s1 id.pem")).unwrap();
+    world.reload("");
+    world.send(&["anna@example.org"], &order).await;
+    assert_eq!(arrived(&mx), MESSAGE.as_bytes());
+    let notes = world.notes();
+    assert!(
+        notes
+            .iter()
+            .any(|note| note.contains("no ARC set: neither")),
+        "{notes:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn relay_53_while_name_servers_keep_silent_nothing_is_said_of_the_chain() {
+    let keys = keys(&[("example.com s1 id.pem", RSA)]);
+    let user = "== users/demo.ini\n[routing]\narc = 1\n";
+    let world = World::new(&format!("{}{user}", keys.files));
+    let (name, record) = &keys.records[0];
+    let mx = world.mx("example.org", "198.51.100.25");
+    world.zone(&format!("{name}. TXT \"{record}\""));
+    assert!(world.relay("anna@example.org").await.starts_with("250 "));
+    let first = String::from_utf8(arrived(&mx)).unwrap();
+    assert!(
+        first.starts_with("ARC-Seal: ") && !first.contains("i=2;"),
+        "{first}"
+    );
+    // The key is looked up: without an answer no second set, and the message goes all the same.
+    world.only_zone(&format!("{name}. SERVFAIL TXT"));
+    let mx = world.mx("example.org", "198.51.100.26");
+    let reply = world.send(&["anna@example.org"], &first).await;
+    assert!(reply.starts_with("250 "), "{reply}");
+    let again = String::from_utf8(arrived(&mx)).unwrap();
+    assert!(
+        again.ends_with(&first) && !again.contains("i=2;"),
+        "{again}"
+    );
+    assert!(again.starts_with("DKIM-Signature: "), "{again}");
+    let notes = world.notes();
+    assert!(
+        notes
+            .iter()
+            .any(|note| note.contains("no ARC set: the chain of 1 is ")),
+        "{notes:?}"
+    );
+    // A record that is not there breaks it, and that is said once.
+    world.only_zone("");
+    let mx = world.mx("example.org", "198.51.100.27");
+    world.send(&["anna@example.org"], &first).await;
+    let broken = String::from_utf8(arrived(&mx)).unwrap();
+    assert!(
+        broken.contains("cv=fail;") && broken.contains("i=2;"),
+        "{broken}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn ret_38_relay_20_a_notification_is_signed_by_the_domain_of_its_from() {
     let keys = keys(&[("example.com s1 id.pem", RSA)]);
     let world = World::new(&keys.files);
