@@ -28,8 +28,14 @@ pub fn keys(sheet: &mut Sheet, section: &str) -> RoutingKeys {
         (key.to_string(), format!("{file}:{line}"))
     });
     keys.places = places.collect();
-    if verp == Key::Set(true) && !keys.envelopefrom.is_present() {
-        keys.envelopefrom = Key::Set(EnvelopeFrom::Verp);
+    if !keys.envelopefrom.is_present() {
+        keys.envelopefrom = match verp {
+            Key::Set(true) => Key::Set(EnvelopeFrom::Verp),
+            // It is the same key: there, but without the word, so that the directive cannot say it
+            // either (RELAY-58).
+            Key::Set(false) | Key::Empty => Key::Empty,
+            Key::Absent => Key::Absent,
+        };
     }
     keys
 }

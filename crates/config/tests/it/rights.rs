@@ -1,6 +1,6 @@
 //! User files: names, rights, what they may name.
 
-use galerne_core::settings::{EnvelopeFrom, Key, Sign, Ssl};
+use galerne_core::settings::{EnvelopeFrom, Key, MessageKeys, RoutingKeys, Sign, Ssl};
 
 use crate::world::{World, account, ip, lines, one_error};
 
@@ -114,7 +114,51 @@ fn conf_16_empty_keys_are_present() {
 }
 
 #[test]
-fn conf_42_old_names_are_accepted() {
+fn conf_16_relay_58_every_key_that_an_order_can_give_may_be_present_and_empty() {
+    let world = World::new();
+    world.write("domains/@isp.ini", "[dns]\nmx = mx.isp.example\n");
+    let every = "ip =\nsender =\nehlo =\nenvelopefrom =\nsign =\nssl =\nroute =\narc =\n";
+    let shop = world.shop(&format!(
+        "[routing]\n{every}[routing@isp]\n{every}[message]\ntimeout =\nmaxhop =\n[relay]\nmode =\n"
+    ));
+    for keys in [&shop.routing, &shop.routing_by_group[0].1] {
+        // By name, so that a key that is added does not escape.
+        let RoutingKeys {
+            ip,
+            sender,
+            ehlo,
+            envelopefrom,
+            sign,
+            ssl,
+            route,
+            arc,
+            places,
+        } = keys;
+        let empty = [
+            *ip == Key::Empty,
+            *sender == Key::Empty,
+            *ehlo == Key::Empty,
+            *envelopefrom == Key::Empty,
+            *sign == Key::Empty,
+            *ssl == Key::Empty,
+            *route == Key::Empty,
+            *arc == Key::Empty,
+        ];
+        assert_eq!((empty, places.len()), ([true; 8], 8));
+    }
+    let MessageKeys {
+        timeout,
+        maxhop,
+        mode,
+    } = &shop.message;
+    assert_eq!(
+        (timeout, maxhop, mode),
+        (&Key::Empty, &Key::Empty, &Key::Empty)
+    );
+}
+
+#[test]
+fn conf_42_relay_58_old_names_are_accepted() {
     let world = World::new();
     world.write("domains/@isp.ini", "[dns]\nmx = mx.isp.example\n");
     let shop = world.shop("[smtp]\ndomain = News.example.com\nverp = 1\n[Smtp@ISP]\nssl = 0\n[smp]\nehlo = a.example.com\n");
@@ -122,6 +166,11 @@ fn conf_42_old_names_are_accepted() {
     assert_eq!(shop.routing.envelopefrom, Key::Set(EnvelopeFrom::Verp));
     assert!(shop.routing.ehlo.is_present());
     assert_eq!(shop.routing_by_group[0].1.ssl, Key::Set(Ssl::Never));
+    for text in ["verp = 0", "verp =", "verp = 1\nenvelopefrom ="] {
+        let shop = world.shop(&format!("[smtp]\n{text}\n"));
+        let kept = &shop.routing.envelopefrom;
+        assert_eq!(*kept, Key::Empty, "{text}: present, and no @verp");
+    }
     let found = {
         world.write(
             "users/shop.ini",

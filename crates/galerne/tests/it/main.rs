@@ -40,6 +40,7 @@ mod relay_hostile;
 mod relay_life;
 mod relay_names;
 mod relay_outcomes;
+mod relay_precedence;
 mod relay_routes;
 mod relay_several;
 mod relay_signing;
