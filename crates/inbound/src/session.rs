@@ -345,6 +345,9 @@ impl Session {
             .logins
             .judge(snapshot, &credentials, peer, tls)
             .await;
+        // Whose password is guessed at. What is no login of ours may be anything, a password too.
+        let account = snapshot.accounts.by_login(&credentials.login);
+        let account = account.map_or("-", |account| &account.name);
         let verdict = match judged {
             Judged::Accepted(account) => {
                 self.login = Some(credentials.login);
@@ -354,12 +357,12 @@ impl Session {
             }
             Judged::NeedsTls => AuthVerdict::NeedsTls,
             Judged::Refused(delay) => {
-                tracing::warn!(%peer, "AUTH failed");
+                tracing::warn!(%peer, account, "AUTH failed");
                 self.wait(delay).await?;
                 AuthVerdict::Refused
             }
             Judged::Locked(delay) => {
-                tracing::warn!(%peer, "AUTH not looked at: too many failed logins");
+                tracing::warn!(%peer, account, "AUTH not looked at: too many failed logins");
                 self.wait(delay).await?;
                 AuthVerdict::Locked
             }

@@ -23,10 +23,7 @@ pub fn judge_reverse(address: IpAddr, name: &str, names: &Answer<Vec<String>>) -
         }
         Ok(names) => Finding::act(check, address, names.join(" "), name, advice),
     };
-    match is_known_outside(address) || finding.severity == super::Severity::Good {
-        true => finding,
-        false => inside(check, address),
-    }
+    seen_from_outside(finding, check, address)
 }
 
 /// What the name of an outbound address leads to: it must lead back to the address.
@@ -46,16 +43,19 @@ pub fn judge_ehlo(address: IpAddr, name: &str, found: &Answer<Vec<IpAddr>>) -> F
             Finding::act(check, name, found.join(" "), address, advice)
         }
     };
-    match is_known_outside(address) || finding.severity == super::Severity::Good {
-        true => finding,
-        false => inside(check, address),
-    }
+    seen_from_outside(finding, check, address)
 }
 
-/// Whether others see this very address: not behind NAT. Those who can be reached from a loopback
-/// address see it as it is.
-fn is_known_outside(address: IpAddr) -> bool {
-    is_public(address) || address.is_loopback()
+/// The finding, where others see this very address; else what is to be said of that. From a loopback
+/// address nobody but this host is reached, which sees it as it is.
+fn seen_from_outside(finding: Finding, check: &'static str, address: IpAddr) -> Finding {
+    if finding.severity == super::Severity::Good || is_public(address) {
+        return finding;
+    }
+    match address.is_loopback() {
+        true => loopback(check, address),
+        false => inside(check, address),
+    }
 }
 
 fn kind(address: IpAddr) -> &'static str {
@@ -75,4 +75,15 @@ fn inside(check: &'static str, address: IpAddr) -> Finding {
         "ask for the name of your public address: `dig -x ADDRESS`, then `dig NAME`",
     )
     .or_advice()
+}
+
+/// From there nobody else is reached: it is what `init` writes where it finds nothing better.
+fn loopback(check: &'static str, address: IpAddr) -> Finding {
+    Finding::act(
+        check,
+        address,
+        "a loopback address: nothing but this host is reached from it",
+        "the public addresses of this host, each with its reverse-DNS name",
+        format!("put them into galerne.ini [IP] in place of {address}"),
+    )
 }

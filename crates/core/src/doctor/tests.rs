@@ -275,12 +275,20 @@ fn conf_23_an_outbound_must_have_its_name_and_the_name_must_lead_back() {
         judge_ehlo(inside, name, &Err("timed out".into())).severity,
         Severity::Advice
     );
-    // On a loopback address nobody stands between.
+    // From a loopback address nobody is reached, whoever names it.
     let own = ip("127.0.0.2");
-    assert_eq!(
-        judge_reverse(own, name, &texts(&[])).severity,
-        Severity::Act
-    );
+    for finding in [
+        judge_reverse(own, name, &texts(&[])),
+        judge_ehlo(own, name, &Ok(vec![])),
+    ] {
+        assert_eq!(finding.severity, Severity::Act);
+        assert!(
+            finding.advice.contains("in place of 127.0.0.2"),
+            "{finding}"
+        );
+    }
+    let good = judge_reverse(own, name, &texts(&[name])).severity;
+    assert_eq!(good, Severity::Good, "a host of its own, as in tests");
 }
 
 #[test]

@@ -26,7 +26,10 @@ pub fn keygen(root: &Path, args: &KeygenArgs) -> ExitCode {
             print_json(&json!({"file": file, "record": record}), ExitCode::SUCCESS)
         }
         Ok(Made { file, name, value }) => {
-            eprintln!("{file} written; publish this record, then see `galerne doctor`");
+            eprintln!(
+                "{file} written; publish this record now: a running server signs with the key within \
+                 seconds. Then see `galerne doctor`"
+            );
             print(
                 &zone_line(&name, &RecordData::Txt(value)),
                 ExitCode::SUCCESS,

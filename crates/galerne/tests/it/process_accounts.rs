@@ -86,6 +86,49 @@ fn conf_64_conf_59_the_list_of_an_account_is_created_empty_and_fills_its_filter(
     assert_eq!(server.stop().code, Some(0));
 }
 
+#[test]
+fn conf_38_conf_37_a_user_file_that_is_added_later_is_taken_and_gets_its_tree() {
+    let tree = Tree::new("");
+    let server = tree.run();
+    let code = |login: &str| login_code_of(&tree, login, "a password of 2026");
+    assert_eq!(code("new-shop"), 535);
+    tree.write_secret(
+        "users/New-Shop.ini",
+        "[account]\nsmtpssl = 0\nsmtppassw = a password of 2026\n",
+    );
+    assert!(server.reload());
+    for folder in ["REQUEST", "RESPONSE", "LOG", "REPLY", "DATA"] {
+        let folder = tree.path("spool/new-shop").join(folder);
+        assert!(folder.is_dir(), "{folder:?}");
+    }
+    assert_eq!(code("NEW-shop"), 235);
+    // Gone with its file.
+    fs::remove_file(tree.path("users/New-Shop.ini")).unwrap();
+    assert!(server.reload());
+    assert_eq!(code("new-shop"), 535);
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn t_25_conf_90_failed_logins_are_told_with_address_and_account_and_never_with_what_was_typed() {
+    let tree = Tree::new("");
+    let server = tree.run();
+    for (login, password) in [(LOGIN, "guessed one"), ("typed-secret", "guessed two")] {
+        assert_eq!(login_code_of(&tree, login, password), 535);
+    }
+    let said = server.stderr();
+    let told = |account: &str| {
+        let mut lines = said.lines().filter(|line| line.contains("AUTH failed"));
+        lines.any(|line| line.contains("peer=127.") && line.contains(account))
+    };
+    assert!(told("account=\"shop\"") && told("account=\"-\""), "{said}");
+    assert!(
+        !said.contains("guessed") && !said.contains("typed-secret"),
+        "{said}"
+    );
+    assert_eq!(server.stop().code, Some(0));
+}
+
 /// Nobody listens there: every attempt fails at once.
 fn silent_remote() -> std::net::SocketAddr {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -184,6 +227,10 @@ fn if_6_users_passwd_asks_a_terminal_twice_and_shows_nothing() {
 
 /// The code that the server gives to this password.
 fn login_code(tree: &Tree, password: &str) -> u16 {
+    login_code_of(tree, LOGIN, password)
+}
+
+fn login_code_of(tree: &Tree, login: &str, password: &str) -> u16 {
     use std::io::{BufRead, BufReader, Write};
     let stream = std::net::TcpStream::connect(tree.smtp).unwrap();
     let mut lines = BufReader::new(stream.try_clone().unwrap())
@@ -203,6 +250,6 @@ fn login_code(tree: &Tree, password: &str) -> u16 {
     let _: u16 = say("EHLO app.example.com");
     say(&format!(
         "AUTH PLAIN {}",
-        crate::world::base64(format!("\0{LOGIN}\0{password}").as_bytes())
+        crate::world::base64(format!("\0{login}\0{password}").as_bytes())
     ))
 }
