@@ -154,6 +154,8 @@ pub enum Change {
     Handed(Vec<DeliveryNo>),
     /// These are kept back by an operator, or no longer; the rest of their progress stays.
     Held(Vec<DeliveryNo>, bool),
+    /// The senders of these were told that they are delayed; the rest of their progress stays.
+    DelayTold(Vec<DeliveryNo>),
     /// These are decided. The message goes with the last of its deliveries.
     Done(Vec<DeliveryNo>),
 }
@@ -226,8 +228,6 @@ pub struct Filter {
 pub struct Amount {
     pub messages: u64,
     pub deliveries: u64,
-    /// When the oldest undecided message came, in milliseconds since 1970.
-    pub oldest: Option<u64>,
 }
 
 /// Why the store could not do its work. Nothing is as if it had been done.

@@ -311,6 +311,8 @@ pub struct Group {
 pub struct QueueKeys {
     /// Most records (CONF-31).
     pub qmsize: u64,
+    /// KB that a body may have in the database of the queue (CONF-31).
+    pub qmmemo: u64,
     pub maxage: Duration,
     /// Pauses between attempts; the last one repeats. Never empty.
     pub retry: Vec<Duration>,
@@ -337,6 +339,7 @@ impl Default for QueueKeys {
         let minutes = |n: u64| Duration::from_secs(60 * n);
         QueueKeys {
             qmsize: 100_000,
+            qmmemo: 16,
             maxage: minutes(48 * 60),
             retry: [5, 10, 20, 40, 60].map(minutes).to_vec(),
             unknowndelay: minutes(15),

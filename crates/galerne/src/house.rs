@@ -294,6 +294,8 @@ impl House {
         self.delivery.renew(edge);
         self.delivery.pace().configure(groups(&snapshot));
         self.inbound.renew(view);
+        self.stories
+            .keep_for(crate::queue::stories_for(&snapshot.queue));
         self.queue.renew(snapshot.clone());
         *self
             .snapshot

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use galerne_core::settings::QueueKeys;
 use galerne_core::snapshot::Snapshot;
 use galerne_events::StoryFiles;
 use galerne_outbound::{Delivery, Queue, QueueWorld};
@@ -28,12 +30,13 @@ pub fn open(
     }
     let options = Options {
         sync: keys.sync,
+        in_row: keys.qmmemo.saturating_mul(1024),
         ..Options::default()
     };
     let folder = root.join(FOLDER);
     let store = SqliteQueue::open(&folder, options).map_err(|e| format!("{FOLDER}: {e}"))?;
     let stories =
-        StoryFiles::open(root, keys.tracekeep).map_err(|e| format!("system/trace: {e}"))?;
+        StoryFiles::open(root, stories_for(keys)).map_err(|e| format!("system/trace: {e}"))?;
     let stories = Arc::new(stories);
     let queue = Queue::open(QueueWorld {
         store: Arc::new(store),
@@ -44,6 +47,12 @@ pub fn open(
         suspended: root.join(SUSPENDED),
     });
     Ok((queue, stories))
+}
+
+/// How long stories are kept: that of a message begins when it comes, and `tracekeep` counts from its
+/// end (QUEUE-17).
+pub fn stories_for(keys: &QueueKeys) -> Duration {
+    keys.tracekeep.saturating_add(keys.maxage)
 }
 
 /// Octets of the disk that we may still use.

@@ -25,7 +25,7 @@ use galerne_core::queue::carry::{envelope, milliseconds};
 use galerne_core::queue::lane;
 use galerne_core::queue::{
     Change, DeliveryNo, MessageNo, NewMessage, Progress, QueueStore, State, StoreFault, Stories,
-    Told, What,
+    Told, What, story,
 };
 use galerne_core::refusal::Refusal;
 use galerne_core::settings::{Account, Mode};
@@ -161,7 +161,8 @@ impl Queue {
         let account = submission.client.account.as_ref();
         let account = account.map_or("", |account| account.name.as_str());
         // What we have to tell ourselves finds room: it is in place of a message that was there.
-        if !submission.is_dsn {
+        let is_bounded = !submission.is_dsn;
+        if is_bounded {
             self.bounds.may_take(account, snapshot.queue.qmsize)?;
         }
         let mut deliveries = undecided;
@@ -170,10 +171,14 @@ impl Queue {
         let is_idle = self.is_idle.load(Ordering::Relaxed);
         for (index, progress) in &mut deliveries {
             let recipient = submission.recipients.get(*index as usize);
-            progress.delay_told |= !recipient.is_some_and(|r| notices::wants_delay(submission, r));
+            progress.delay_told |= !recipient.is_some_and(|r| story::wants_delay(submission, r));
             progress.handed = is_idle && progress.next <= now && progress.state != State::Unknown;
         }
         let jobs = self.jobs(submission, &snapshot, &deliveries);
+        if is_bounded {
+            let lanes = jobs.iter().map(|job| job.lane.as_str());
+            self.bounds.may_take_for(lanes)?;
+        }
         // The group is listed before the first attempt, too, as far as it is known (QUEUE-16).
         for job in &jobs {
             let Some(group) = lane::group_of(&job.lane) else {
@@ -261,7 +266,7 @@ impl Queue {
             let Some(recipient) = recipient else { continue };
             let domain = recipient.mailbox.ascii_domain();
             let lane = lane::lane(snapshot, &asked, &domain);
-            let tell = dispatch::tell(progress, milliseconds(submission.received_at));
+            let tell = story::tell_at(progress, milliseconds(submission.received_at));
             let same = jobs
                 .iter_mut()
                 .find(|job| job.lane == lane && job.due == progress.next && job.tell == tell);
@@ -340,11 +345,13 @@ fn not_stored(submission: &Submission, fault: &StoreFault) -> Refusal {
     tracing::error!(message_id = %id, %fault, "a message was not taken over");
     match fault {
         StoreFault::Full => Refusal::standard(452, "4.3.1 insufficient system storage", "QUEUE-9"),
-        StoreFault::Broken(_) | StoreFault::Damaged(_) | StoreFault::Closed => {
-            let text = format!("4.3.0 the queue cannot be written, id {id}");
-            Refusal::standard(451, text, "QUEUE-8")
-        }
+        StoreFault::Broken(_) | StoreFault::Damaged(_) | StoreFault::Closed => not_written(id),
     }
+}
+
+fn not_written(id: &str) -> Refusal {
+    let text = format!("4.3.0 the queue cannot be written, id {id}");
+    Refusal::standard(451, text, "QUEUE-8")
 }
 
 /// The domain of an address, lower case; empty for the null sender.

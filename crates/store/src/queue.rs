@@ -2,7 +2,7 @@
 //! One trait, two ways to keep it, and one suite of tests over both.
 //!
 //! `SqliteQueue` is a folder, `system/queue`: `queue.db` has the messages, their deliveries and
-//! bodies up to 16 KiB; larger bodies stand in append-only files `seg-…`. A message exists when its
+//! bodies up to 16 KiB (`qmmemo`); larger bodies stand in append-only files `seg-…`. A message exists when its
 //! rows are committed; its body was synced before. docs/durability.md says what is promised and how
 //! it is tried.
 

@@ -176,6 +176,7 @@ fn queue(sheet: &mut Sheet) -> QueueKeys {
     let text = |sheet: &mut Sheet, key| sheet.text("maildrop", key).filter(|t| !t.is_empty());
     QueueKeys {
         qmsize: sheet.or_default("galerne", "qmsize", values::count),
+        qmmemo: sheet.or_default("galerne", "qmmemo", values::count),
         maxage: sheet.or_default(s, "maxage", values::duration),
         retry: sheet.or_default(s, "retry", pauses),
         unknowndelay: sheet.or_default(s, "unknowndelay", values::duration),

@@ -36,7 +36,7 @@ pub const SENDING: &[KeySpec] = &[
     K::new(&["galerne"], "mailsize", many(1), "10000", "CONF-22", "Most jobs routed at once.").later(JOBS),
     K::new(&["galerne"], "mailage", days(), "7", "CONF-32", "Days for which the working data of a finished job are kept.").later(JOBS),
     K::new(&["galerne"], "qmsize", Kind::Count { min: 1, max: u64::MAX, unit: "" }, "100000", "CONF-31", "Most records in the queue."),
-    K::new(&["galerne"], "qmmemo", Kind::Count { min: 1, max: 1_000_000, unit: " of KB" }, "16", "CONF-31", "Size of a text field of the queue."),
+    K::new(&["galerne"], "qmmemo", Kind::Count { min: 1, max: 1_000_000, unit: " of KB" }, "16", "CONF-31", "Bodies up to this size stand in the database of the queue, larger ones in files of their own; beyond 256 KB always. Read at the start."),
     K::new(&["galerne"], "apikey", Kind::Secret, "", "API-3", "Global key of the HTTP API.").later(HTTP),
     K::new(&["galerne"], "apissl", Kind::Flag, "0", "API-4", "Whether the global key works over TLS only.").later(HTTP),
     K::new(&["galerne"], "archive", days(), "0", "API-26", "Days for which sent messages are archived.").later(HTTP),

@@ -107,6 +107,8 @@ pub struct Job {
     pub received: u64,
     pub due: u64,
     pub expires: u64,
+    /// As in [`Entry`]; `None` also where the sender was told.
+    pub tell: Option<u64>,
     /// The only one of its lane, to find out whether the destination can be reached.
     pub is_probe: bool,
     /// Outbounds that are suspended for it.
@@ -264,6 +266,8 @@ pub struct Board {
     lanes: Lanes,
     /// (message, slot) of all jobs.
     messages: BTreeSet<(u64, u32)>,
+    /// How many jobs are of messages that came at a moment.
+    ages: BTreeMap<u64, u32>,
     /// (moment, message, slot) of what happens by itself.
     timeline: BTreeSet<(u64, u64, u32)>,
     expired: List,
@@ -284,6 +288,7 @@ impl Board {
             slots: Slab::default(),
             lanes: Lanes::new(),
             messages: BTreeSet::new(),
+            ages: BTreeMap::new(),
             timeline: BTreeSet::new(),
             expired: List::default(),
             delayed: VecDeque::new(),
@@ -298,6 +303,17 @@ impl Board {
     /// Changes how many jobs may run at once; 0: none starts. What runs goes on.
     pub fn set_places(&mut self, places: u32) {
         self.places = places;
+    }
+
+    /// Changes how many deliveries a lane may hold before it is among the `full_lanes`; 0: as many
+    /// as come.
+    pub fn set_most_of_lane(&mut self, most: u64) {
+        self.lanes.set_most(most);
+    }
+
+    /// The lanes that hold as many deliveries as one may (QUEUE-9).
+    pub fn full_lanes(&self) -> Vec<Arc<str>> {
+        self.lanes.full()
     }
 
     /// Takes a job.
@@ -493,6 +509,7 @@ impl Board {
             received: slot.received,
             due: slot.due,
             expires: slot.expires,
+            tell: (slot.tell < u64::MAX).then_some(slot.tell),
             is_probe,
             without: self.lanes.without(line),
         }
@@ -543,6 +560,7 @@ impl Board {
 
     fn insert(&mut self, slot: Slot) -> u32 {
         let (message, line) = (slot.message, slot.line);
+        *self.ages.entry(slot.received).or_default() += 1;
         let id = self.slots.insert(slot);
         self.messages.insert((message, id));
         self.lanes.joined(line);
@@ -553,6 +571,12 @@ impl Board {
     fn forget(&mut self, now: u64, id: u32) -> Slot {
         let slot = self.slots.remove(id);
         self.messages.remove(&(slot.message, id));
+        if let Some(count) = self.ages.get_mut(&slot.received) {
+            *count -= 1;
+            if *count == 0 {
+                self.ages.remove(&slot.received);
+            }
+        }
         self.lanes.left(now, slot.line);
         slot
     }

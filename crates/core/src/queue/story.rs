@@ -15,19 +15,19 @@ use crate::qualify::reply_from_text;
 use crate::refusal::{Code, Refusal};
 
 /// After this time a sender who asked for it is told that a delivery is delayed, once (RET-39).
-pub const DELAY: Duration = Duration::from_secs(4 * 3600);
+const DELAY: Duration = Duration::from_secs(4 * 3600);
 
 /// When the sender is to be told of a delay, in milliseconds since 1970; `None`: never (any more).
-/// The first attempt is made when the message has come.
-pub fn tell_at(
-    message: &Submission,
-    recipient: &Recipient,
-    progress: &Progress,
-    received: u64,
-) -> Option<u64> {
+/// Counted from the arrival, when the first attempt is due: mail that we keep back ourselves is
+/// late as well. `delay_told` is set where it is not wanted ([`wants_delay`]).
+pub fn tell_at(progress: &Progress, received: u64) -> Option<u64> {
     let delay = u64::try_from(DELAY.as_millis()).unwrap_or(u64::MAX);
-    let may = !progress.delay_told && wants(Occasion::Delay, message, recipient);
-    may.then(|| received.saturating_add(delay))
+    (!progress.delay_told).then(|| received.saturating_add(delay))
+}
+
+/// Whether the sender is to be told of a delay.
+pub fn wants_delay(message: &Submission, recipient: &Recipient) -> bool {
+    wants(Occasion::Delay, message, recipient)
 }
 
 /// What is to be told of a delivery that an attempt has decided. Success only where the server that
@@ -82,7 +82,7 @@ pub fn of_delay(
     progress: &Progress,
     now: SystemTime,
 ) -> Option<ReportedRecipient> {
-    let is_due = !progress.delay_told && wants(Occasion::Delay, message, recipient);
+    let is_due = !progress.delay_told && wants_delay(message, recipient);
     is_due.then(|| {
         let said = reply_from_text(&progress.last_reply.replace(" / ", "\n"));
         let reply = said.unwrap_or(Reply::new(451, "4.4.7 it could not be tried yet"));

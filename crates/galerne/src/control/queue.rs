@@ -152,16 +152,16 @@ async fn status(house: &House, queue: &Queue) -> Result<StatusRow, String> {
         .min();
     let oldest = match oldest {
         Some((oldest, lane)) => {
-            // Numbers go by age but for what was moved.
-            let first = queue.list(Filter::default(), 1).await.map_err(words)?;
-            let first = first.into_iter().next();
+            let filter = Filter {
+                received_before: Some(oldest.saturating_add(1)),
+                ..Filter::default()
+            };
+            let first = queue.list(filter, 1).await.map_err(words)?;
             Some(OldestRow {
                 since: moment(oldest),
                 age: status.now.saturating_sub(oldest) / 1000,
                 lane: Some(lane),
-                id: first
-                    .filter(|first| first.stored.received_at == oldest)
-                    .map(|first| first.id),
+                id: first.into_iter().next().map(|first| first.id),
             })
         }
         None => None,

@@ -13,6 +13,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::world::{MESSAGE, Talk, World, directed};
 
+mod loading;
+
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn queued(config: &str) -> World {
@@ -343,6 +345,44 @@ async fn queue_9_a_full_queue_is_452_at_mail_while_deliveries_go_on() {
         client.say("MAIL FROM:<orders@example.com>").await,
         "250 2.1.0 OK"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn queue_9_one_lane_holds_half_of_the_queue_and_others_go_on() {
+    // Two accounts, so that no account has its half.
+    let world = queued(
+        "[relay]\nmode = queue\n[galerne]\nqmsize = 6\n== users/shop.ini\n[account]\nsmtpssl = 0\nsmtplogin = shop\nsmtppassw = secret\n",
+    );
+    let mx = world.mx("example.org", "198.51.100.25");
+    let other = world.mx("example.net", "198.51.100.26");
+    mx.rule(Rule::at(Stage::Rcpt).reply("451 4.2.0 Later"));
+    let mut shop = world.login_as("shop", "secret").await;
+    let full = [
+        world.relay("anna@example.org").await,
+        world.relay("bert@example.org").await,
+    ];
+    for reply in &full {
+        id(reply);
+    }
+    let mut send = async |to: &[&str]| {
+        // The scheduler knows of the last one.
+        sleep(Duration::from_secs(1)).await;
+        let sent = shop.transaction("orders@example.com", to, MESSAGE.as_bytes());
+        sent.await.unwrap().text()
+    };
+    id(&send(&["carl@example.org"]).await);
+    let refused = send(&["dora@example.org"]).await;
+    assert!(refused.starts_with("452 4.3.1"), "{refused}");
+    let refused = send(&["emil@example.net", "dora@example.org"]).await;
+    assert!(refused.starts_with("452 4.3.1"), "{refused}");
+    assert_eq!(world.queued().queue.total(), 3, "nothing was taken");
+    id(&send(&["emil@example.net"]).await);
+    sleep(MINUTE).await;
+    assert_eq!(other.messages().len(), 1);
+    // Half of the queue is as large as the settings say.
+    world.reload("[galerne]\nqmsize = 100\n");
+    sleep(Duration::from_secs(6)).await;
+    id(&send(&["dora@example.org"]).await);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,9 +1,9 @@
-//! What bounds the queue: its records, those of one account, and the space on the disk (QUEUE-9,
-//! CONF-31).
+//! What bounds the queue: its records, those of one account or lane, and the space on the disk
+//! (QUEUE-9, CONF-31).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use galerne_core::refusal::Refusal;
 
@@ -20,6 +20,13 @@ struct Held {
     total: u64,
     /// Empty name: nobody's, and our own.
     accounts: HashMap<String, u64>,
+    /// Lanes that hold half of the queue: two, but for what we have to tell ourselves.
+    full_lanes: Vec<Arc<str>>,
+}
+
+/// What one account or lane may hold.
+pub fn part(qmsize: u64) -> u64 {
+    qmsize.div_ceil(2)
 }
 
 impl Bounds {
@@ -72,10 +79,6 @@ impl Bounds {
     /// # Errors
     /// 452 4.3.1.
     pub fn may_take(&self, account: &str, qmsize: u64) -> Result<(), Refusal> {
-        let full = |text: &str| {
-            let text = format!("4.3.1 {text}, try again later");
-            Err(Refusal::standard(452, text, "QUEUE-9"))
-        };
         if self.no_space.load(Ordering::Relaxed) {
             return full("insufficient system storage");
         }
@@ -84,11 +87,46 @@ impl Bounds {
             return full("the queue is full");
         }
         let of_account = held.accounts.get(account).copied().unwrap_or(0);
-        if of_account >= qmsize.div_ceil(2) {
+        if of_account >= part(qmsize) {
             return full("your part of the queue is full");
         }
         Ok(())
     }
+
+    /// The scheduler says which lanes are full.
+    pub fn set_full_lanes(&self, lanes: Vec<Arc<str>>) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        for lane in &lanes {
+            if !held.full_lanes.contains(lane) {
+                tracing::warn!(%lane, "[galerne]qmsize: this lane holds its half of the queue, new mail for it is not taken over");
+            }
+        }
+        held.full_lanes = lanes;
+    }
+
+    /// Why no more mail for these lanes may come.
+    ///
+    /// # Errors
+    /// 452 4.3.1.
+    pub fn may_take_for<'a>(
+        &self,
+        mut lanes: impl Iterator<Item = &'a str>,
+    ) -> Result<(), Refusal> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.full_lanes.is_empty() {
+            return Ok(());
+        }
+        let is_full = |lane: &str| held.full_lanes.iter().any(|full| **full == *lane);
+        match lanes.any(is_full) {
+            true => full("too much mail waits for this destination"),
+            false => Ok(()),
+        }
+    }
+}
+
+fn full(text: &str) -> Result<(), Refusal> {
+    let text = format!("4.3.1 {text}, try again later");
+    Err(Refusal::standard(452, text, "QUEUE-9"))
 }
 
 #[cfg(test)]
@@ -109,6 +147,19 @@ mod tests {
         bounds.remove("shop", 1);
         assert!(bounds.may_take("shop", 10).is_ok());
         assert_eq!(bounds.total(), 9);
+    }
+
+    #[test]
+    fn queue_9_a_full_lane_takes_no_more_and_others_do() {
+        let bounds = Bounds::default();
+        let lanes = ["group gmail", "domain a.example"];
+        assert!(bounds.may_take_for(lanes.into_iter()).is_ok());
+        bounds.set_full_lanes(vec![Arc::from("domain a.example")]);
+        let refusal = bounds.may_take_for(lanes.into_iter()).unwrap_err();
+        assert!(refusal.reply(false).to_log().starts_with("452 4.3.1"));
+        assert!(bounds.may_take_for(lanes.into_iter().take(1)).is_ok());
+        bounds.set_full_lanes(Vec::new());
+        assert!(bounds.may_take_for(lanes.into_iter()).is_ok());
     }
 
     #[test]

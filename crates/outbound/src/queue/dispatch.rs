@@ -6,13 +6,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use galerne_core::queue::board::{After, Again, Board, End, Entry, Job, Recipients, Start, Ticket};
-use galerne_core::queue::{Change, MessageNo, Progress, Stored};
+use galerne_core::queue::{Change, MessageNo, Stored, story};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::notices::DELAY;
 use super::operate::Operation;
-use super::{Queue, domain_of, numbers};
+use super::{Queue, bounds, domain_of, numbers};
 
 /// Orders taken at a time.
 const AT_ONCE: usize = 512;
@@ -75,6 +74,7 @@ pub(super) async fn run(queue: Arc<Queue>, mut orders: mpsc::UnboundedReceiver<O
         board: Board::new(0),
         queue: Arc::downgrade(&queue),
         running: 0,
+        has_full_lanes: false,
     };
     dispatcher.look(&queue);
     let mut stopping = queue.stopping.subscribe();
@@ -117,6 +117,8 @@ struct Dispatcher {
     board: Board,
     queue: std::sync::Weak<Queue>,
     running: u32,
+    /// Some lane holds as much as it may, as new mail was told.
+    has_full_lanes: bool,
 }
 
 impl Dispatcher {
@@ -127,12 +129,24 @@ impl Dispatcher {
         let places = (slots - slots / 4).max(1);
         self.board
             .set_places(u32::try_from(places).unwrap_or(u32::MAX));
+        let most = bounds::part(queue.snapshot().queue.qmsize);
+        self.board.set_most_of_lane(most);
         queue.look_at_the_disk();
+    }
+
+    /// New mail is told which lanes are full (QUEUE-9).
+    fn tell_full_lanes(&mut self, queue: &Queue) {
+        let full = self.board.full_lanes();
+        if self.has_full_lanes || !full.is_empty() {
+            self.has_full_lanes = !full.is_empty();
+            queue.bounds.set_full_lanes(full);
+        }
     }
 
     /// Starts what may start. Gives when to look again; `None`: the queue is gone.
     fn start_all(&mut self) -> Option<Option<Instant>> {
         let queue = self.queue.upgrade()?;
+        self.tell_full_lanes(&queue);
         if *queue.stopping.borrow() {
             queue.is_idle.store(false, Ordering::Relaxed);
             return Some(None);
@@ -222,7 +236,7 @@ impl Dispatcher {
                 received: stored.received_at,
                 due: progress.next,
                 expires: expires(queue, stored.received_at),
-                tell: tell(progress, stored.received_at),
+                tell: story::tell_at(progress, stored.received_at),
                 held: progress.held,
             },
         );
@@ -257,12 +271,6 @@ impl Dispatcher {
             .running
             .send_modify(|running| *running = running.saturating_sub(1));
     }
-}
-
-/// When the sender of a delivery is to be told that it is delayed (RET-39).
-pub(super) fn tell(progress: &Progress, received: u64) -> Option<u64> {
-    let after = u64::try_from(DELAY.as_millis()).unwrap_or(u64::MAX);
-    (!progress.delay_told).then(|| received.saturating_add(after))
 }
 
 /// When a message is too old (QUEUE-11).

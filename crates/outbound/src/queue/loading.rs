@@ -1,12 +1,13 @@
 //! What was in the store when it was opened goes to the scheduler page by page, while new mail is
 //! taken already (QUEUE-10).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use galerne_core::queue::recover::after_crash;
-use galerne_core::queue::{Change, Place, Stored, What, lane};
+use galerne_core::queue::{Change, DeliveryNo, Place, Stored, What, lane};
 use galerne_core::snapshot::Snapshot;
 use galerne_smtp::Mailbox;
 
@@ -22,7 +23,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 pub(super) async fn load(queue: Arc<Queue>) {
     let last = queue.store.opened_at();
     let mut after: Option<Place> = None;
-    let mut count = 0;
+    // What is tried meanwhile gets another moment, and may come again.
+    let mut seen: HashSet<DeliveryNo> = HashSet::new();
     loop {
         let store = queue.store.clone();
         let read = tokio::task::spawn_blocking(move || store.page(after, PAGE)).await;
@@ -44,14 +46,13 @@ pub(super) async fn load(queue: Arc<Queue>) {
         // What came since is in the scheduler already.
         let page: Vec<Stored> = page
             .into_iter()
-            .filter(|s| s.delivery.message <= last)
+            .filter(|s| s.delivery.message <= last && seen.insert(s.delivery))
             .collect();
-        count += page.len();
         take(&queue, page).await;
     }
     queue.is_loaded.store(true, Ordering::Relaxed);
-    if count > 0 {
-        tracing::info!(deliveries = count, "the queue is loaded");
+    if !seen.is_empty() {
+        tracing::info!(deliveries = seen.len(), "the queue is loaded");
     }
 }
 

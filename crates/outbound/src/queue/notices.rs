@@ -1,108 +1,25 @@
 //! Notifications that the queue owes to senders (RET-35 to RET-39): each is in the queue itself
-//! before the delivery that it is about is decided.
+//! before the delivery that it is about is decided. What is told is decided in
+//! `galerne_core::queue::story`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use galerne_core::dsn;
-use galerne_core::model::{Recipient, Reply, ReversePath, Settled, Submission};
-use galerne_core::notification::{Occasion, is_due, is_relayed_due};
+use galerne_core::model::{ReversePath, Submission};
 use galerne_core::queue::board::Delayed;
 use galerne_core::queue::carry::{envelope, submission};
-use galerne_core::queue::retry::Ending;
-use galerne_core::queue::{Change, DeliveryNo, Envelope, Progress, What};
+use galerne_core::queue::{Change, DeliveryNo, Envelope, What, story};
 use galerne_mail::dsn::{Action, ReportedRecipient};
 use tokio::time::sleep;
 
 use super::Queue;
-use crate::notify::{Kind, report, submission_of};
+use crate::notify::{Kind, submission_of};
 
-/// When a sender is told of a delay, from the arrival on (RET-39).
-pub(super) const DELAY: Duration = Duration::from_secs(4 * 3600);
 /// Pause before a notification that could not be stored is stored again.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// What a sender is to be told of one recipient.
-pub(super) struct Notice {
-    kind: Kind,
-    reported: ReportedRecipient,
-}
-
-impl Notice {
-    /// Of a delivery that is decided.
-    pub(super) fn of_end(
-        message: &Submission,
-        recipient: &Recipient,
-        ending: &Ending,
-        end: &Settled,
-    ) -> Option<Notice> {
-        let path = &message.sender.path;
-        match ending {
-            Ending::Delivered => {
-                is_relayed_due(path, message.is_dsn, recipient, end).then(|| Notice {
-                    kind: Kind::Relayed,
-                    reported: report(recipient, end, Action::Relayed),
-                })
-            }
-            Ending::Failed { .. } => is_failure_due(message, recipient).then(|| Notice {
-                kind: Kind::Failed,
-                reported: report(recipient, end, Action::Failed),
-            }),
-            Ending::Expired { reply } => Notice::of_expiry(message, recipient, reply),
-        }
-    }
-
-    /// Of a delivery whose time is over.
-    pub(super) fn of_expiry(
-        message: &Submission,
-        recipient: &Recipient,
-        reply: &Reply,
-    ) -> Option<Notice> {
-        is_failure_due(message, recipient).then(|| Notice {
-            kind: Kind::Failed,
-            reported: ReportedRecipient {
-                original: recipient.orcpt.clone(),
-                recipient: recipient.mailbox.as_str().to_owned(),
-                action: Action::Failed,
-                status: dsn::status(reply),
-                remote: None,
-                diagnostic: dsn::diagnostic(reply),
-                last_attempt: std::time::SystemTime::now(),
-            },
-        })
-    }
-
-    /// Of a delivery that takes long (RET-39).
-    fn of_delay(message: &Submission, recipient: &Recipient, last_reply: &str) -> Option<Notice> {
-        let diagnostic = match last_reply.is_empty() {
-            true => "451 4.4.7 it could not be tried yet".to_owned(),
-            false => last_reply.to_owned(),
-        };
-        wants_delay(message, recipient).then(|| Notice {
-            kind: Kind::Delayed,
-            reported: ReportedRecipient {
-                original: recipient.orcpt.clone(),
-                recipient: recipient.mailbox.as_str().to_owned(),
-                action: Action::Delayed,
-                status: "4.4.7".to_owned(),
-                remote: None,
-                diagnostic,
-                last_attempt: std::time::SystemTime::now(),
-            },
-        })
-    }
-}
-
-/// Whether the sender is to be told of a delay.
-pub(super) fn wants_delay(message: &Submission, recipient: &Recipient) -> bool {
-    let path = &message.sender.path;
-    is_due(Occasion::Delay, path, message.is_dsn, recipient.notify)
-}
-
-fn is_failure_due(message: &Submission, recipient: &Recipient) -> bool {
-    let path = &message.sender.path;
-    is_due(Occasion::Failure, path, message.is_dsn, recipient.notify)
-}
+/// The server ends, and a notification is not on disk: what it is about must not be decided.
+pub(super) struct NotNotified;
 
 impl Queue {
     /// Some deliveries of a message take long: the sender is told, once.
@@ -123,46 +40,53 @@ impl Queue {
                 return tracing::warn!(message = message.0, %why, "a delay could not be told");
             }
         };
-        let (mut notices, mut changes) = (Vec::new(), Vec::new());
+        let (mut notices, mut told) = (Vec::new(), Vec::new());
         for (index, progress) in kept.deliveries {
             let recipient = whole.recipients.get(index as usize);
             let is_meant = delayed.recipients.as_slice().contains(&index) && !progress.delay_told;
             let Some(recipient) = recipient.filter(|_| is_meant) else {
                 continue;
             };
-            notices.extend(Notice::of_delay(&whole, recipient, &progress.last_reply));
-            let number = DeliveryNo {
+            let now = SystemTime::now();
+            notices.extend(story::of_delay(&whole, recipient, &progress, now));
+            told.push(DeliveryNo {
                 message,
                 recipient: index,
-            };
-            let delay_told = true;
-            changes.push(Change::Put(
-                number,
-                Progress {
-                    delay_told,
-                    ..progress
-                },
-            ));
+            });
         }
-        self.notify(&whole, &envelope(&whole), notices).await;
-        self.store.change_soon(changes);
+        if let Ok(()) = self.notify(&whole, &envelope(&whole), notices).await {
+            // Their attempts may have begun meanwhile: nothing else of them is touched.
+            self.store.change_soon(vec![Change::DelayTold(told)]);
+        }
     }
 
     /// Puts the notifications of a message into the queue.
-    pub(super) async fn notify(&self, message: &Submission, kept: &Envelope, notices: Vec<Notice>) {
+    ///
+    /// # Errors
+    /// They are not all there, since the server ends.
+    pub(super) async fn notify(
+        &self,
+        message: &Submission,
+        kept: &Envelope,
+        notices: Vec<ReportedRecipient>,
+    ) -> Result<(), NotNotified> {
         let ReversePath::Mailbox(sender) = &message.sender.path else {
-            return;
+            return Ok(());
         };
-        for kind in [Kind::Failed, Kind::Delayed, Kind::Relayed] {
-            let of_kind = notices.iter().filter(|notice| notice.kind == kind);
-            let reported: Vec<_> = of_kind.map(|notice| notice.reported.clone()).collect();
+        for (kind, action) in [
+            (Kind::Failed, Action::Failed),
+            (Kind::Delayed, Action::Delayed),
+            (Kind::Relayed, Action::Relayed),
+        ] {
+            let of_kind = notices.iter().filter(|notice| notice.action == action);
+            let reported: Vec<ReportedRecipient> = of_kind.cloned().collect();
             if reported.is_empty() {
                 continue;
             }
             let mut notification = submission_of(message, sender, &reported, kind);
             notification.queued = true;
             let notification = Arc::new(notification);
-            self.store_notification(&notification).await;
+            self.store_notification(&notification).await?;
             for recipient in reported {
                 self.tell(
                     kept,
@@ -174,14 +98,17 @@ impl Queue {
                 );
             }
         }
+        Ok(())
     }
 
     /// A notification is not lost because the disk refuses now.
-    async fn store_notification(&self, notification: &Arc<Submission>) {
+    async fn store_notification(&self, notification: &Arc<Submission>) -> Result<(), NotNotified> {
         loop {
             match self.take_ours(notification).await {
-                Ok(()) => return,
-                Err(_) if *self.stopping.borrow() && !self.store.is_ready() => return,
+                Ok(()) => return Ok(()),
+                Err(_) if *self.stopping.borrow() && !self.store.is_ready() => {
+                    return Err(NotNotified);
+                }
                 Err(_) => sleep(PAUSE).await,
             }
         }

@@ -2,17 +2,19 @@
 //! own reply, take the message over, or both.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use galerne_core::model::{Answer, Outcome, Settled, Submission};
 use galerne_core::ports::{BoxFuture, DeliverNow};
 use galerne_core::queue::Progress;
 use galerne_core::queue::carry::envelope;
 use galerne_core::queue::retry::{self, Ending, Next, Terms};
+use galerne_core::queue::story;
 use galerne_core::refusal::Refusal;
 use galerne_core::settings::{Account, Mode};
 
-use super::notices::Notice;
-use super::{Queue, at, queued};
+use super::notices::NotNotified;
+use super::{Queue, at, not_written, queued};
 use crate::settle;
 
 /// In-session delivery with the queue behind it.
@@ -108,15 +110,19 @@ impl Queue {
         settle::book(&self.delivery, submission, &settled);
         let notices = over.iter().filter_map(|(index, ending)| {
             let recipient = submission.recipients.get(*index)?;
-            Notice::of_end(submission, recipient, ending, settled.get(*index)?)
+            let end = settled.get(*index)?;
+            story::of_end(submission, recipient, ending, end, SystemTime::now())
         });
         let notices = notices.collect();
-        self.notify(submission, &envelope(submission), notices)
-            .await;
-        let answer = Answer {
-            reply: queued(&submission.message_id),
-            settled,
+        let kept = envelope(submission);
+        let notified = self.notify(submission, &kept, notices);
+        let id = &submission.message_id;
+        let reply = match notified.await {
+            Ok(()) => queued(id),
+            // Twice is better than a failure that nobody hears of.
+            Err(NotNotified) => not_written(id).reply(false),
         };
+        let answer = Answer { reply, settled };
         self.delivery.events.transaction(submission, &answer);
         // One reply for all (PRDR or not): the message is ours.
         Answer {

@@ -1,20 +1,25 @@
 //! One job of the queue: an attempt for some deliveries of a message, and what follows from it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use galerne_core::model::{Reply, Settled, Submission};
 use galerne_core::queue::board::{After, End, Expired, Job};
 use galerne_core::queue::carry::{envelope, submission};
 use galerne_core::queue::retry::{self, Effect, Next, Terms};
-use galerne_core::queue::{Change, DeliveryNo, Kept, MessageNo, Progress, StoreFault, What, lane};
+use galerne_core::queue::{
+    Change, DeliveryNo, Filter, Kept, MessageNo, Progress, StoreFault, What, lane, story,
+};
+use galerne_mail::dsn::ReportedRecipient;
 use tokio::time::sleep;
 
-use super::dispatch::{BackAgain, Ended, Order, tell};
-use super::notices::Notice;
+use super::dispatch::{BackAgain, Ended, Order};
+use super::notices::NotNotified;
 use super::{Queue, numbers};
 use crate::settle;
 
+/// Most recipients of one message.
+const MOST_RECIPIENTS: usize = 100_000;
 /// Pause before a job that our own store held up is tried again.
 const LATER: u64 = 5_000;
 
@@ -65,7 +70,7 @@ impl Queue {
             again: vec![BackAgain {
                 recipients: job.recipients.as_slice().to_vec(),
                 due: self.now() + LATER,
-                tell: None,
+                tell: job.tell,
                 lane: None,
                 end: End::Front,
             }],
@@ -131,9 +136,30 @@ impl Queue {
     async fn set_aside(&self, message: MessageNo, why: String) -> Result<(), StoreFault> {
         tracing::error!(message = message.0, %why, "a message of the queue is damaged and set aside");
         let store = self.store.clone();
-        let set_aside = move || store.quarantine(message, &why);
+        let set_aside = move || {
+            let behind = message.0.checked_sub(1).map(|before| DeliveryNo {
+                message: MessageNo(before),
+                recipient: u32::MAX,
+            });
+            let mut of_it = store.list(
+                &Filter {
+                    after: behind,
+                    ..Filter::default()
+                },
+                MOST_RECIPIENTS,
+            )?;
+            of_it.retain(|listed| listed.stored.delivery.message == message);
+            store.quarantine(message, &why)?;
+            Ok(of_it)
+        };
         let done = tokio::task::spawn_blocking(set_aside).await;
-        done.unwrap_or_else(|error| Err(StoreFault::Broken(error.to_string())))
+        let gone = done.unwrap_or_else(|error| Err(StoreFault::Broken(error.to_string())))?;
+        // They hold no place in the queue any more.
+        if let Some(first) = gone.first() {
+            let account = first.stored.user.as_deref().unwrap_or("");
+            self.bounds.remove(account, gone.len() as u64);
+        }
+        Ok(())
     }
 
     async fn attempt(&self, job: &Job, ready: Ready) -> Over {
@@ -159,7 +185,12 @@ impl Queue {
             .await;
         settle::book(&self.delivery, &part, &settled);
         self.delivery.events.attempted(&part, &settled);
-        self.conclude(job, &part, ready.deliveries, settled, account)
+        let mut deliveries = ready.deliveries;
+        for (_, progress) in &mut deliveries {
+            // It may have been told while the attempt began.
+            progress.delay_told |= job.tell.is_none();
+        }
+        self.conclude(job, &part, deliveries, settled, account)
             .await
     }
 
@@ -234,7 +265,8 @@ impl Queue {
                             duplicate_possible: possible,
                         },
                     );
-                    notices.extend(Notice::of_end(part, recipient, &ending, &end));
+                    let at = SystemTime::now();
+                    notices.extend(story::of_end(part, recipient, &ending, &end, at));
                     done.push(number);
                 }
                 Next::Again {
@@ -255,7 +287,7 @@ impl Queue {
                     over.again.push(BackAgain {
                         recipients: vec![index],
                         due: progress.next,
-                        tell: tell(&progress, job.received),
+                        tell: story::tell_at(&progress, job.received),
                         lane: lane::of_settled(&end, &recipient.mailbox.ascii_domain()),
                         end: match effect {
                             Effect::NoRoom { .. } => End::Front,
@@ -283,10 +315,14 @@ impl Queue {
         kept: &galerne_core::queue::Envelope,
         done: Vec<DeliveryNo>,
         mut changes: Vec<Change>,
-        notices: Vec<Notice>,
+        notices: Vec<ReportedRecipient>,
         account: &str,
     ) {
-        self.notify(part, kept, notices).await;
+        // Without them nothing is decided: the next start tries again.
+        if let Err(NotNotified) = self.notify(part, kept, notices).await {
+            tracing::error!(id = %kept.id, "a notification is not on disk at the end");
+            return;
+        }
         let count = done.len() as u64;
         let is_urgent = !changes.is_empty();
         if !done.is_empty() {
@@ -369,7 +405,8 @@ impl Queue {
                     duplicate_possible: progress.duplicate_possible,
                 },
             );
-            notices.extend(Notice::of_expiry(whole, recipient, &reply));
+            let at = SystemTime::now();
+            notices.extend(story::of_expiry(whole, recipient, &reply, at));
             done.push(DeliveryNo {
                 message: expired.message,
                 recipient: *index,

@@ -174,7 +174,6 @@ fn queue_5_a_message_goes_with_the_last_of_its_deliveries() {
             assert!(queue.read(number).unwrap().is_none());
             let amount = queue.amount();
             assert_eq!((amount.messages, amount.deliveries), (0, 0));
-            assert_eq!(amount.oldest, None);
             assert_eq!(pages(queue, 10), []);
         }
     });
@@ -224,6 +223,22 @@ fn queue_16_holding_changes_nothing_else() {
             };
             assert_eq!(of(queue), wanted);
         }
+    });
+}
+
+#[test]
+fn ret_39_telling_of_a_delay_changes_nothing_else() {
+    on_both(|queue| {
+        let number = accept(queue, message("m", &["a@b.example", "c@d.example"], 10)).unwrap();
+        let all = vec![no(number, 0), no(number, 1)];
+        wait(queue.change(vec![Change::Handed(all.clone())])).unwrap();
+        wait(queue.change(vec![Change::DelayTold(vec![no(number, 1)])])).unwrap();
+        let kept = queue.read(number).unwrap().unwrap().deliveries;
+        let flags: Vec<_> = kept
+            .iter()
+            .map(|(_, progress)| (progress.handed, progress.delay_told))
+            .collect();
+        assert_eq!(flags, [(true, false), (true, true)]);
     });
 }
 
@@ -378,6 +393,13 @@ impl Model {
                         .and_modify(|kept| kept.held = *held);
                 }
             }
+            Change::DelayTold(all) => {
+                for delivery in all {
+                    self.deliveries
+                        .entry(*delivery)
+                        .and_modify(|kept| kept.delay_told = true);
+                }
+            }
             Change::Done(all) => all.iter().for_each(|delivery| {
                 self.deliveries.remove(delivery);
             }),
@@ -427,8 +449,6 @@ impl Model {
         let amount = queue.amount();
         assert_eq!(amount.messages, self.messages.len() as u64);
         assert_eq!(amount.deliveries, self.deliveries.len() as u64);
-        let oldest = self.messages.values().next();
-        assert_eq!(amount.oldest, oldest.map(|m| m.0.envelope.received_at));
         for (number, (message, octets)) in &self.messages {
             let kept = queue.read(*number).unwrap().unwrap();
             assert_eq!(kept.envelope, *message.envelope);
@@ -499,9 +519,10 @@ fn random_change(model: &Model, chance: &mut Chance) -> Change {
         (0..count).map(|_| model.any(chance)).collect::<Vec<_>>()
     };
     let all = some(model);
-    match chance.below(7) {
+    match chance.below(8) {
         0 => Change::Handed(all),
         6 => Change::Held(all, chance.one_in(2)),
+        7 => Change::DelayTold(all),
         1 | 2 => Change::Put(all[0], progress(chance)),
         _ => Change::Done(all),
     }

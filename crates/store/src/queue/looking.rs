@@ -56,15 +56,25 @@ impl QueueReader {
     /// It cannot be read.
     pub fn amount(&self) -> Result<Amount, StoreFault> {
         self.readers.with(|connection| {
-            let sql = "SELECT messages, deliveries, (SELECT received_at FROM message ORDER BY no LIMIT 1) FROM meta";
-            connection.query_row(sql, [], |row| {
+            connection.query_row("SELECT messages, deliveries FROM meta", [], |row| {
                 let number = |n| row.get::<_, i64>(n).map(i64::cast_unsigned);
                 Ok(Amount {
                     messages: number(0)?,
                     deliveries: number(1)?,
-                    oldest: row.get::<_, Option<i64>>(2)?.map(i64::cast_unsigned),
                 })
             })
+        })
+    }
+
+    /// When the oldest message came, in milliseconds since 1970. Looks at all of them.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn oldest(&self) -> Result<Option<u64>, StoreFault> {
+        self.readers.with(|connection| {
+            let sql = "SELECT min(received_at) FROM message";
+            let oldest = connection.query_row(sql, [], |row| row.get::<_, Option<i64>>(0));
+            Ok(oldest?.map(i64::cast_unsigned))
         })
     }
 }
@@ -92,7 +102,7 @@ mod tests {
             assert_eq!(reader.amount().unwrap().deliveries, count);
             let first = listed.first().map(|l| l.stored.clone());
             assert_eq!(
-                reader.amount().unwrap().oldest,
+                reader.oldest().unwrap(),
                 first.as_ref().map(|s| s.received_at)
             );
             if let Some(stored) = first {

@@ -79,6 +79,13 @@ impl Kept {
                     }
                 }
             }
+            Change::DelayTold(deliveries) => {
+                for delivery in deliveries {
+                    if let Some(kept) = self.progress(delivery) {
+                        kept.delay_told = true;
+                    }
+                }
+            }
             Change::Done(deliveries) => {
                 for delivery in deliveries {
                     self.decide(delivery);
@@ -210,11 +217,9 @@ impl QueueStore for MemoryQueue {
 
     fn amount(&self) -> Amount {
         let kept = self.kept();
-        let oldest = kept.messages.values().next();
         Amount {
             messages: kept.messages.len() as u64,
             deliveries: kept.deliveries,
-            oldest: oldest.map(|message| message.envelope.received_at),
         }
     }
 

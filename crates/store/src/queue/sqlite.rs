@@ -28,8 +28,6 @@ use super::waiting::{Job, Waiting};
 use super::writer::Writer;
 use super::{RECIPIENT_BITS, segments, sql_fault};
 
-/// Bodies up to this stand in the database.
-pub const IN_ROW: u64 = 16 * 1024;
 /// How long a statement waits for another process.
 const BUSY: Duration = Duration::from_secs(10);
 
@@ -42,6 +40,9 @@ pub struct Options {
     /// Octets of the log that are written once at the start: what is written already needs no
     /// journal of the file system when it is written again.
     pub warm: u64,
+    /// Bodies up to so many octets stand in the database (`[galerne]qmmemo`, CONF-31); those of which
+    /// a part is in a temporary file never do.
+    pub in_row: u64,
     /// A segment file that is longer gets a successor.
     pub segment: u64,
 }
@@ -51,6 +52,7 @@ impl Default for Options {
         Options {
             sync: true,
             warm: 36 * 1024 * 1024,
+            in_row: 16 * 1024,
             segment: 64 * 1024 * 1024,
         }
     }
@@ -202,7 +204,7 @@ impl SqliteQueue {
             deliveries,
         };
         let (answer, answered) = oneshot::channel();
-        if content.spill.is_some() || memory > IN_ROW {
+        if content.spill.is_some() || memory > self.shared.options.in_row {
             let job = BodyJob::Accept {
                 rows,
                 content,
@@ -510,11 +512,9 @@ fn recover(shared: &Shared, connection: &Connection) -> rusqlite::Result<()> {
     shared
         .numbers
         .store(last.max(next.saturating_sub(1)), Relaxed);
-    let oldest = tables::Statements::prepare(connection)?.oldest()?;
     shared.set_amount(Amount {
         messages,
         deliveries,
-        oldest,
     });
     let mut live = connection.prepare(
         "SELECT segment, count(*), sum(length), max(place + length) FROM large GROUP BY segment",

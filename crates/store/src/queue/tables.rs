@@ -101,7 +101,7 @@ pub struct Statements<'c> {
     large: Statement<'c>,
     delivery: Statement<'c>,
     put: Statement<'c>,
-    handed: Statement<'c>,
+    flag: Statement<'c>,
     held: Statement<'c>,
     done: Statement<'c>,
     any_left: Statement<'c>,
@@ -111,7 +111,6 @@ pub struct Statements<'c> {
     drop_deliveries: Statement<'c>,
     relocate: Statement<'c>,
     meta: Statement<'c>,
-    oldest: Statement<'c>,
     count: Statement<'c>,
     counters: Statement<'c>,
 }
@@ -133,7 +132,7 @@ impl<'c> Statements<'c> {
                 "UPDATE delivery SET state = ?2, flags = ?3, attempts = ?4, greys = ?5, \
                  next = ?6, grp = ?7, route = ?8, outbound = ?9, last_reply = ?10 WHERE key = ?1",
             )?,
-            handed: p("UPDATE delivery SET flags = flags | ?2 WHERE key = ?1")?,
+            flag: p("UPDATE delivery SET flags = flags | ?2 WHERE key = ?1")?,
             held: p("UPDATE delivery SET flags = (flags & ~?3) | ?2 WHERE key = ?1")?,
             done: p("DELETE FROM delivery WHERE key = ?1")?,
             any_left: p("SELECT 1 FROM delivery WHERE key >= ?1 AND key < ?2 LIMIT 1")?,
@@ -147,7 +146,6 @@ impl<'c> Statements<'c> {
                  WHERE no = ?1 AND segment = ?2 AND place = ?3")?,
             meta: p("UPDATE meta SET next_no = ?1, messages = ?2, deliveries = ?3")?,
             counters: p("SELECT messages, deliveries FROM meta")?,
-            oldest: p("SELECT received_at FROM message ORDER BY no LIMIT 1")?,
             count: p("SELECT (SELECT count(*) FROM message), (SELECT count(*) FROM delivery)")?,
         })
     }
@@ -247,7 +245,12 @@ impl<'c> Statements<'c> {
             }
             Change::Handed(deliveries) => {
                 for delivery in deliveries {
-                    self.handed.execute([key(*delivery), HANDED])?;
+                    self.flag.execute([key(*delivery), HANDED])?;
+                }
+            }
+            Change::DelayTold(deliveries) => {
+                for delivery in deliveries {
+                    self.flag.execute([key(*delivery), DELAY_TOLD])?;
                 }
             }
             Change::Held(deliveries, held) => {
@@ -324,12 +327,6 @@ impl<'c> Statements<'c> {
     pub fn count(&mut self) -> rusqlite::Result<(i64, i64)> {
         self.count
             .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
-    }
-
-    /// When the first message came.
-    pub fn oldest(&mut self) -> rusqlite::Result<Option<u64>> {
-        let row = self.oldest.query_row([], |row| row.get::<_, i64>(0));
-        Ok(row.optional()?.map(i64::cast_unsigned))
     }
 }
 

@@ -69,6 +69,25 @@ fn queue_2_the_files_are_for_their_owner_alone_and_the_log_is_warm() {
 }
 
 #[test]
+fn conf_31_what_is_larger_than_qmmemo_stands_in_a_file_of_its_own() {
+    for (in_row, files) in [(8 * 1024, 1), (64 * 1024, 0)] {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options {
+            in_row,
+            ..options()
+        };
+        let queue = SqliteQueue::open(folder.path(), options).unwrap();
+        let number = accept(&queue, message("m", &["a@b.example"], 20_000)).unwrap();
+        assert_eq!(segment_files(folder.path()).len(), files, "{in_row}");
+        let kept = queue.read(number).unwrap().unwrap();
+        assert!(
+            kept.content.memory.len() + kept.content.spill.map_or(0, |s| s.len() as usize)
+                >= 20_000
+        );
+    }
+}
+
+#[test]
 fn queue_2_only_one_process_has_the_queue() {
     let folder = tempfile::tempdir().unwrap();
     let queue = open(folder.path());

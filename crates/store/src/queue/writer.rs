@@ -48,7 +48,6 @@ struct Done {
     changed: Vec<Answer<()>>,
     freed: Vec<Spot>,
     delta: Delta,
-    oldest: Option<u64>,
 }
 
 impl Writer {
@@ -141,7 +140,6 @@ impl Writer {
             self.shared.set_amount(Amount {
                 messages,
                 deliveries,
-                ..self.shared.amount()
             });
             // The spots of the failed are told to the ledger below, whether there are rows or not.
             let mut ignored = Vec::new();
@@ -261,7 +259,6 @@ impl Writer {
         let amount = self.shared.amount();
         let (messages, deliveries) = done.delta.added_to(&amount);
         statements.meta(self.shared.last_no() + 1, messages, deliveries)?;
-        done.oldest = statements.oldest()?;
         self.shared.failpoints.at("queue.before_commit");
         statements.commit()?;
         self.shared.failpoints.at("queue.after_commit");
@@ -275,7 +272,6 @@ impl Writer {
         self.shared.set_amount(Amount {
             messages,
             deliveries,
-            oldest: done.oldest,
         });
         for (no, answer) in done.accepted {
             self.shared.failpoints.at("queue.between_answers");

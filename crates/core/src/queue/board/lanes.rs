@@ -148,6 +148,10 @@ pub(super) struct Lanes {
     timers: BTreeSet<(u64, Timer)>,
     turns: u64,
     remembered: u32,
+    /// Deliveries of a lane at most; 0: as many as come.
+    most: u64,
+    /// Lanes that hold so many.
+    full: BTreeSet<u32>,
 }
 
 impl Lanes {
@@ -165,6 +169,8 @@ impl Lanes {
             timers: BTreeSet::new(),
             turns: 0,
             remembered: 0,
+            most: 0,
+            full: BTreeSet::new(),
         }
     }
 
@@ -449,6 +455,33 @@ impl Lanes {
         }
     }
 
+    /// Changes how many deliveries a lane may hold.
+    pub fn set_most(&mut self, most: u64) {
+        if most == self.most {
+            return;
+        }
+        self.most = most;
+        let lanes = self.lanes.iter();
+        let full = lanes.filter(|(_, lane)| most > 0 && lane.tally.all() >= most);
+        self.full = full.map(|(id, _)| id).collect();
+    }
+
+    /// The lanes that hold as many as they may.
+    pub fn full(&self) -> Vec<Arc<str>> {
+        let names = self.full.iter().map(|id| self.lanes.at(*id).name.clone());
+        names.collect()
+    }
+
+    /// Whether the lane is full, after its deliveries changed.
+    fn weigh(&mut self, lane: u32) {
+        let is_full = self.most > 0 && self.lanes.at(lane).tally.all() >= self.most;
+        if is_full {
+            self.full.insert(lane);
+        } else if !self.full.is_empty() {
+            self.full.remove(&lane);
+        }
+    }
+
     /// A job takes its place.
     pub fn enter(
         &mut self,
@@ -473,6 +506,7 @@ impl Lanes {
             }
             Place::Nowhere | Place::Waiting | Place::Held | Place::Expired => {}
         }
+        self.weigh(lane);
     }
 
     /// A job gives up its place.
@@ -491,6 +525,7 @@ impl Lanes {
             }
             Place::Nowhere | Place::Waiting | Place::Held | Place::Expired => {}
         }
+        self.weigh(lane);
     }
 
     /// Whether the line stands in its seat is as it should be, and so upwards.

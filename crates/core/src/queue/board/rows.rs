@@ -60,6 +60,13 @@ impl LaneTally {
     }
 }
 
+impl LaneTally {
+    /// All of them.
+    pub fn all(&self) -> u64 {
+        Tally::from(*self).all()
+    }
+}
+
 impl From<LaneTally> for Tally {
     fn from(lane: LaneTally) -> Self {
         Tally {
@@ -179,10 +186,10 @@ impl Board {
         self.counts
     }
 
-    /// When the message with the lowest number came, in milliseconds since 1970.
+    /// When the oldest message came, in milliseconds since 1970.
     pub fn oldest(&self) -> Option<u64> {
-        let (_, id) = self.messages.first()?;
-        Some(self.slots.at(*id).received)
+        let (received, _) = self.ages.first_key_value()?;
+        Some(*received)
     }
 
     /// All lanes by name. Looks at every job: for people.

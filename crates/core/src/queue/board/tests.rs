@@ -1,6 +1,8 @@
 use super::*;
 use crate::queue::DeliveryNo;
 
+mod ages;
+
 const HOUR: u64 = 3_600_000;
 const DAY: u64 = 24 * HOUR;
 const T: u64 = 1_700_000_000_000;

@@ -132,8 +132,14 @@ impl<'a> Source<'a> {
             return control::ask_queue(root, QueueAsk::Status);
         }
         let settings = crate::commands::settings(root)?;
-        let amount = match self {
-            Source::Store(Some(reader)) => reader.amount().map_err(|e| e.to_string())?,
+        let (amount, oldest) = match self {
+            Source::Store(Some(reader)) => {
+                let words = |fault: galerne_core::queue::StoreFault| fault.to_string();
+                (
+                    reader.amount().map_err(words)?,
+                    reader.oldest().map_err(words)?,
+                )
+            }
             _ => Default::default(),
         };
         let now = rows::now();
@@ -143,7 +149,7 @@ impl<'a> Source<'a> {
             loaded: false,
             deliveries: amount.deliveries,
             states: None,
-            oldest: amount.oldest.map(|oldest| OldestRow {
+            oldest: oldest.map(|oldest| OldestRow {
                 since: moment(oldest),
                 age: now.saturating_sub(oldest) / 1000,
                 lane: None,

@@ -1,0 +1,140 @@
+//! What was stored is loaded page by page while mail is tried already (QUEUE-10).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use galerne_core::content::{Content, Patch};
+use galerne_core::ports::BoxFuture;
+use galerne_core::queue::{
+    Amount, Change, Damage, Envelope, Filter, Kept, Listed, MessageNo, NewMessage, Place, Progress,
+    QueueStore, QueuedRecipient, State, StoreFault, Stored,
+};
+use galerne_sim::sink::{Rule, Stage};
+use galerne_store::MemoryQueue;
+use tokio::time::sleep;
+
+use crate::world::{MESSAGE, World};
+
+/// Gives the first page at once, and each other one when something has been deferred.
+struct Slow(Arc<MemoryQueue>);
+
+impl QueueStore for Slow {
+    fn page(&self, after: Option<Place>, most: usize) -> Result<Vec<Stored>, StoreFault> {
+        let deferred = Filter {
+            state: Some(State::Deferred),
+            ..Filter::default()
+        };
+        while after.is_some() && self.0.list(&deferred, 1)?.is_empty() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.0.page(after, most)
+    }
+
+    fn accept(&self, message: NewMessage) -> BoxFuture<'static, Result<MessageNo, StoreFault>> {
+        self.0.accept(message)
+    }
+
+    fn change(&self, changes: Vec<Change>) -> BoxFuture<'static, Result<(), StoreFault>> {
+        self.0.change(changes)
+    }
+
+    fn change_soon(&self, changes: Vec<Change>) {
+        self.0.change_soon(changes);
+    }
+
+    fn opened_at(&self) -> MessageNo {
+        MessageNo(1_000_000)
+    }
+
+    fn read(&self, message: MessageNo) -> Result<Option<Kept>, StoreFault> {
+        self.0.read(message)
+    }
+
+    fn list(&self, filter: &Filter, most: usize) -> Result<Vec<Listed>, StoreFault> {
+        self.0.list(filter, most)
+    }
+
+    fn amount(&self) -> Amount {
+        self.0.amount()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.0.is_ready()
+    }
+
+    fn quarantine(&self, message: MessageNo, why: &str) -> Result<(), StoreFault> {
+        self.0.quarantine(message, why)
+    }
+
+    fn check(&self, repair: bool) -> Result<Vec<Damage>, StoreFault> {
+        self.0.check(repair)
+    }
+
+    fn close(&self) {
+        self.0.close();
+    }
+}
+
+fn envelope(to: String) -> Envelope {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Envelope {
+        id: to.clone(),
+        reference: to.clone(),
+        tags: Vec::new(),
+        header_id: None,
+        user: None,
+        login: None,
+        peer: "203.0.113.7:4000".parse().unwrap(),
+        helo: "client.example".to_owned(),
+        tls: false,
+        session_id: "s".to_owned(),
+        sender: "orders@example.com".to_owned(),
+        ret: None,
+        envid: None,
+        eight_bit: false,
+        smtputf8: false,
+        requiretls: false,
+        tls_not_required: false,
+        recipients: vec![QueuedRecipient {
+            address: to,
+            notify: None,
+            orcpt: None,
+        }],
+        directive: None,
+        header_from: None,
+        received_at: u64::try_from(now.unwrap().as_millis()).unwrap(),
+        needs_chunking: false,
+        is_dsn: false,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn queue_10_queue_6_what_is_deferred_while_the_rest_is_loaded_is_tried_once_and_not_twice() {
+    let store = Arc::new(MemoryQueue::default());
+    for number in 0..10_001_u64 {
+        // The first is due; the others are held, one of them on the next page.
+        let progress = Progress {
+            held: number > 0,
+            next: if number == 10_000 { 2 } else { number.min(1) },
+            ..Progress::default()
+        };
+        let message = NewMessage {
+            envelope: Arc::new(envelope(format!("n{number}@example.org"))),
+            content: Content::in_memory(MESSAGE.as_bytes().to_vec()),
+            patch: Patch::default(),
+            deliveries: vec![(0, progress)],
+        };
+        store.accept(message).await.unwrap();
+    }
+    let world = World::with_queue("", Arc::new(Slow(store)));
+    let mx = world.mx("example.org", "198.51.100.25");
+    mx.rule(Rule::at(Stage::Rcpt).times(2).reply("451 4.2.0 Later"));
+    sleep(Duration::from_secs(3600)).await;
+    assert_eq!(world.queued().queue.total(), 10_000, "the others are held");
+    assert_eq!(mx.messages().len(), 1);
+    let ended = world.queued().ended();
+    assert_eq!(
+        ended,
+        [("n0@example.org".to_owned(), "delivered".to_owned())]
+    );
+}
