@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::str::FromStr as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use galerne_core::settings::{Dns, Dnssec};
 use hickory_resolver::config::{
@@ -25,6 +25,7 @@ use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::{Resolver as Hickory, system_conf};
 
 use crate::destination::both_families;
+use crate::kept::Kept;
 use crate::loopback;
 use crate::provider::Provider;
 use crate::{
@@ -38,6 +39,9 @@ const CACHE_ENTRIES: u64 = 32_768;
 const LONGEST_KEPT: Duration = Duration::from_secs(86_400);
 /// A negative answer is kept no longer than this (RFC 2308 §5).
 const LONGEST_NEGATIVE: Duration = Duration::from_secs(3_600);
+/// Nothing, said without the SOA that would say for how long, is kept for so many seconds: a server
+/// that says it so is not asked again for each message of a burst.
+const UNPROVED_KEPT: u32 = 5;
 /// A lookup is given up after this, however many servers and tries are configured.
 const LONGEST_LOOKUP: Duration = Duration::from_secs(60);
 /// Aliases followed before a chain counts as a loop.
@@ -50,6 +54,15 @@ pub struct HickoryResolver {
     servers: Vec<SocketAddr>,
     /// Bound of a whole lookup.
     deadline: Duration,
+    known: Known,
+}
+
+/// What every message asks for, as `records` found it. Nothing temporary.
+struct Known {
+    mx: Kept<Proved<MxLookup>>,
+    addresses: Kept<Result<HostAddresses, LookupFailure>>,
+    txt: Kept<Result<Vec<Vec<u8>>, LookupFailure>>,
+    tlsa: Kept<Proved<Vec<TlsaRecord>>>,
 }
 
 impl HickoryResolver {
@@ -101,6 +114,12 @@ impl HickoryResolver {
             dnssec,
             servers,
             deadline,
+            known: Known {
+                mx: Kept::new(CACHE_ENTRIES),
+                addresses: Kept::new(CACHE_ENTRIES),
+                txt: Kept::new(CACHE_ENTRIES),
+                tlsa: Kept::new(CACHE_ENTRIES),
+            },
         })
     }
 
@@ -117,7 +136,7 @@ impl HickoryResolver {
                     Unanswered::Temporary(cause) => {
                         Err(LookupFailure::Temporary(format!("NS .: {cause}")))
                     }
-                    Unanswered::NoSuchName | Unanswered::NoData { .. } => Ok(false),
+                    Unanswered::NoSuchName { .. } | Unanswered::NoData { .. } => Ok(false),
                 };
             }
             Err(_) => return Err(LookupFailure::Temporary("NS .: timed out".to_owned())),
@@ -136,7 +155,7 @@ impl HickoryResolver {
     }
 
     async fn ask(&self, name: &str, kind: RecordType) -> Result<Lookup, Unanswered> {
-        let name = full_name(name).ok_or(Unanswered::NoSuchName)?;
+        let name = full_name(name).ok_or(Unanswered::NoSuchName { ttl: None })?;
         let lookup = self.inner.lookup(name, kind);
         match tokio::time::timeout(self.deadline, lookup).await {
             Ok(Ok(lookup)) => Ok(lookup),
@@ -146,18 +165,33 @@ impl HickoryResolver {
     }
 
     /// The records of one type; none is a believed NODATA.
+    ///
+    /// # Errors
+    /// In words, what may be over later.
     async fn records(&self, name: &str, kind: RecordType) -> Result<Heard, LookupFailure> {
         let temporary = |cause: String| LookupFailure::Temporary(format!("{kind} {name}: {cause}"));
         match self.ask(name, kind).await {
             Ok(lookup) => Ok(self.heard(&lookup, name, kind)),
-            Err(Unanswered::NoSuchName) => Err(LookupFailure::NoSuchName),
+            Err(Unanswered::NoSuchName { ttl }) => Ok(Heard {
+                exists: false,
+                ..Heard::nothing(ttl)
+            }),
             Err(Unanswered::Temporary(cause)) => Err(temporary(cause)),
-            Err(Unanswered::NoData { proved: true }) => Ok(Heard::default()),
-            Err(Unanswered::NoData { proved: false }) => self
+            Err(Unanswered::NoData { proved: true, ttl }) => Ok(Heard::nothing(ttl)),
+            Err(Unanswered::NoData { proved: false, .. }) => self
                 .check_aliases(name)
                 .await
-                .map(|()| Heard::default())
+                .map(|()| Heard::nothing(Some(UNPROVED_KEPT)))
                 .map_err(temporary),
+        }
+    }
+
+    /// As `records`, of a name that exists.
+    async fn existing(&self, name: &str, kind: RecordType) -> Result<Heard, LookupFailure> {
+        let heard = self.records(name, kind).await?;
+        match heard.exists {
+            true => Ok(heard),
+            false => Err(LookupFailure::NoSuchName),
         }
     }
 
@@ -182,6 +216,8 @@ impl HickoryResolver {
             secure: secure && whole && !records.is_empty(),
             data: records.iter().map(|record| record.data.clone()).collect(),
             canonical: end,
+            exists: true,
+            until: lookup.valid_until(),
         }
     }
 
@@ -209,21 +245,27 @@ impl HickoryResolver {
 
 impl Resolver for HickoryResolver {
     fn mx<'a>(&'a self, domain: &'a str) -> BoxFuture<'a, Result<Proved<MxLookup>, LookupFailure>> {
-        let proved = |value, secure| Ok(Proved { value, secure });
         Box::pin(async move {
-            let heard = match self.records(domain, RecordType::MX).await {
-                Err(LookupFailure::NoSuchName) => return proved(MxLookup::NoSuchDomain, false),
-                other => other?,
-            };
-            if heard.data.is_empty() {
-                return proved(MxLookup::NoRecords, false);
+            if let Some(known) = self.known.mx.get(domain) {
+                return Ok(known);
             }
+            let heard = self.records(domain, RecordType::MX).await?;
             let hosts = heard.data.into_iter().filter_map(|data| match data {
                 RData::MX(mx) if mx.exchange.is_root() => Some((mx.preference, ".".to_owned())),
                 RData::MX(mx) => Some((mx.preference, normal(&mx.exchange.to_ascii()))),
                 _ => None,
             });
-            proved(MxLookup::Records(hosts.collect()), heard.secure)
+            let hosts: Vec<_> = hosts.collect();
+            let found = Proved {
+                secure: heard.secure && !hosts.is_empty(),
+                value: match (heard.exists, hosts.is_empty()) {
+                    (false, _) => MxLookup::NoSuchDomain,
+                    (true, true) => MxLookup::NoRecords,
+                    (true, false) => MxLookup::Records(hosts),
+                },
+            };
+            self.known.mx.put(domain, heard.until, &found);
+            Ok(found)
         })
     }
 
@@ -231,27 +273,52 @@ impl Resolver for HickoryResolver {
         &'a self,
         host: &'a str,
     ) -> BoxFuture<'a, Result<HostAddresses, LookupFailure>> {
-        let found = |heard: Heard| HostAddresses {
-            addresses: heard.data.iter().filter_map(RData::ip_addr).collect(),
-            secure: heard.secure,
-            canonical: heard.canonical,
+        let found = |heard: Heard| {
+            let addresses = HostAddresses {
+                addresses: heard.data.iter().filter_map(RData::ip_addr).collect(),
+                secure: heard.secure,
+                canonical: heard.canonical,
+            };
+            match heard.exists {
+                true => Ok(addresses),
+                false => Err(LookupFailure::NoSuchName),
+            }
         };
         Box::pin(async move {
+            if let Some(known) = self.known.addresses.get(host) {
+                return known;
+            }
             let six = self.records(host, RecordType::AAAA);
             let four = self.records(host, RecordType::A);
             let (six, four) = tokio::join!(six, four);
-            both_families(six.map(found), four.map(found))
+            let until = match (&six, &four) {
+                (Ok(six), Ok(four)) => Some(six.until.min(four.until)),
+                _ => None,
+            };
+            let both = both_families(six.and_then(found), four.and_then(found));
+            if let Some(until) = until {
+                self.known.addresses.put(host, until, &both);
+            }
+            both
         })
     }
 
     fn txt<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<Vec<u8>>, LookupFailure>> {
         Box::pin(async move {
+            if let Some(known) = self.known.txt.get(name) {
+                return known;
+            }
             let text = |data| match data {
                 RData::TXT(text) => Some(text.txt_data.concat()),
                 _ => None,
             };
             let heard = self.records(name, RecordType::TXT).await?;
-            Ok(heard.data.into_iter().filter_map(text).collect())
+            let found = match heard.exists {
+                true => Ok(heard.data.into_iter().filter_map(text).collect()),
+                false => Err(LookupFailure::NoSuchName),
+            };
+            self.known.txt.put(name, heard.until, &found);
+            found
         })
     }
 
@@ -267,7 +334,7 @@ impl Resolver for HickoryResolver {
                 let patience = self.inner.options().timeout;
                 return loopback::names(&self.servers, &name, patience).await;
             }
-            let heard = self.records(&reverse, RecordType::PTR).await?;
+            let heard = self.existing(&reverse, RecordType::PTR).await?;
             Ok(heard.data.into_iter().filter_map(name).collect())
         })
     }
@@ -277,6 +344,9 @@ impl Resolver for HickoryResolver {
         name: &'a str,
     ) -> BoxFuture<'a, Result<Proved<Vec<TlsaRecord>>, LookupFailure>> {
         Box::pin(async move {
+            if let Some(known) = self.known.tlsa.get(name) {
+                return Ok(known);
+            }
             let record = |data| match data {
                 RData::TLSA(tlsa) => Some(TlsaRecord {
                     usage: tlsa.cert_usage.into(),
@@ -286,17 +356,19 @@ impl Resolver for HickoryResolver {
                 }),
                 _ => None,
             };
-            let heard = self.records(name, RecordType::TLSA).await?;
-            Ok(Proved {
+            let heard = self.existing(name, RecordType::TLSA).await?;
+            let found = Proved {
                 value: heard.data.into_iter().filter_map(record).collect(),
                 secure: heard.secure,
-            })
+            };
+            self.known.tlsa.put(name, heard.until, &found);
+            Ok(found)
         })
     }
 
     fn is_secure_alias<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, LookupFailure>> {
         Box::pin(async move {
-            let heard = self.records(name, RecordType::CNAME).await?;
+            let heard = self.existing(name, RecordType::CNAME).await?;
             Ok(heard.secure)
         })
     }
@@ -307,11 +379,28 @@ impl Resolver for HickoryResolver {
 }
 
 /// What an answer says.
-#[derive(Default)]
 struct Heard {
     data: Vec<RData>,
     secure: bool,
     canonical: Option<String>,
+    /// The name exists, with or without such records.
+    exists: bool,
+    /// As its TTL says.
+    until: Instant,
+}
+
+impl Heard {
+    /// A name without such records, for so many seconds.
+    fn nothing(ttl: Option<u32>) -> Self {
+        let ttl = Duration::from_secs(ttl.unwrap_or(0).into());
+        Heard {
+            data: Vec::new(),
+            secure: false,
+            canonical: None,
+            exists: true,
+            until: Instant::now() + ttl.min(LONGEST_NEGATIVE),
+        }
+    }
 }
 
 /// Whether a file of trust anchors can be used.
@@ -342,10 +431,13 @@ fn read_anchors(file: &Path) -> Result<TrustAnchors, String> {
 
 /// Why hickory gave no records.
 enum Unanswered {
-    NoSuchName,
+    NoSuchName {
+        ttl: Option<u32>,
+    },
     /// `proved`: with the SOA that RFC 2308 wants.
     NoData {
         proved: bool,
+        ttl: Option<u32>,
     },
     Temporary(String),
 }
@@ -353,13 +445,16 @@ enum Unanswered {
 fn unanswered(error: NetError) -> Unanswered {
     match error {
         NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
-            ResponseCode::NXDomain => Unanswered::NoSuchName,
+            ResponseCode::NXDomain => Unanswered::NoSuchName {
+                ttl: none.negative_ttl,
+            },
             // A referral is no answer: the server does not know the zone.
             ResponseCode::NoError if none.soa.is_none() && none.ns.is_some() => {
                 Unanswered::Temporary("the name server only refers to others".to_owned())
             }
             ResponseCode::NoError => Unanswered::NoData {
                 proved: none.soa.is_some(),
+                ttl: none.negative_ttl,
             },
             code => Unanswered::Temporary(code.to_string()),
         },
@@ -369,8 +464,11 @@ fn unanswered(error: NetError) -> Unanswered {
             proof: Proof::Insecure,
             ..
         }) => match response.response_code {
-            ResponseCode::NXDomain => Unanswered::NoSuchName,
-            ResponseCode::NoError => Unanswered::NoData { proved: true },
+            ResponseCode::NXDomain => Unanswered::NoSuchName { ttl: None },
+            ResponseCode::NoError => Unanswered::NoData {
+                proved: true,
+                ttl: None,
+            },
             code => Unanswered::Temporary(code.to_string()),
         },
         NetError::Dns(DnsError::Nsec { .. } | DnsError::DnssecBogus) => {

@@ -7,6 +7,7 @@
 
 mod destination;
 mod hickory;
+mod kept;
 mod loopback;
 mod provider;
 pub mod zone;

@@ -63,8 +63,28 @@ pub fn admit(
         return Ok(Admitted::Here(Box::default()));
     };
     match delivery.pace.try_leave(&wish) {
-        Some((leave, mark)) => Ok(admitted(Turn::New(leave, mark), ask)),
+        Some((leave, mark)) => {
+            let mut admitted = admitted(Turn::New(leave, mark), ask);
+            if let Admitted::Here(admission) = &mut admitted {
+                take_over(delivery, key, &wish, admission);
+            }
+            Ok(admitted)
+        }
         None => Err(Box::new(wish)),
+    }
+}
+
+/// In the group of all others each domain has its sessions (FLOW-51). One that idles at the same
+/// remote need not be opened anew for the next domain: it counts as ended there, and opened here.
+fn take_over(delivery: &Delivery, key: &Key, wish: &Wish, admission: &mut Admission) {
+    let pool = &delivery.tools.pool;
+    while let Some(mut connection) = pool.take_over(key, wish) {
+        if !connection.is_alive() {
+            continue;
+        }
+        connection.mark = admission.mark.take();
+        admission.connection = Some(connection);
+        return;
     }
 }
 

@@ -28,7 +28,7 @@ thread_local! {
 pub struct Key {
     pub outbound: IpAddr,
     pub remote: SocketAddr,
-    /// The remote's name, since certificates and SNI depend on it.
+    /// The remote's name, since certificates and SNI depend on it. Of no matter in clear.
     pub host: std::sync::Arc<str>,
     pub ehlo: String,
     pub encryption: Encryption,
@@ -37,14 +37,6 @@ pub struct Key {
     /// Login and password, if AUTH is done. (Debug of the secret hides it.)
     pub credentials: Option<(String, galerne_core::settings::Secret)>,
     pub auth_in_clear: bool,
-}
-
-impl std::hash::Hash for Key {
-    /// The two ends suffice to spread keys; the rest is compared.
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.outbound.hash(state);
-        self.remote.hash(state);
-    }
 }
 
 /// An open session.
@@ -98,6 +90,30 @@ impl Connection {
             end_put: false,
             cut_off: false,
         })
+    }
+
+    /// Whether it is the session that the key asks for. In clear it is the same under any name of
+    /// the remote; certificates are for one.
+    pub fn serves(&self, key: &Key) -> bool {
+        let has_name = self.tls.is_none() || self.key.host == key.host;
+        let Key {
+            outbound,
+            remote,
+            host: _,
+            ehlo,
+            encryption,
+            proof,
+            credentials,
+            auth_in_clear,
+        } = &self.key;
+        has_name
+            && *outbound == key.outbound
+            && *remote == key.remote
+            && *ehlo == key.ehlo
+            && *encryption == key.encryption
+            && *proof == key.proof
+            && *credentials == key.credentials
+            && *auth_in_clear == key.auth_in_clear
     }
 
     /// Lets the state machine go on until it wants more than input and output. At `deadline` the

@@ -663,6 +663,11 @@ impl SessionMark {
         self.spot.group == wish.group && (!wish.group.is_empty() || self.spot.domain == wish.domain)
     }
 
+    /// Whether it carries mail of that group.
+    pub fn is_of_group(&self, group: &str) -> bool {
+        *self.spot.group == *group
+    }
+
     /// Whether it stands in the way of a wish: a session of the same group from one of its
     /// outbounds.
     pub fn hinders(&self, wish: &Wish) -> bool {

@@ -1,6 +1,7 @@
 //! Idle sessions, kept for the next message to the same place (`[rfmta]idle`, RELAY-42).
 
 use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,21 +23,41 @@ pub struct Pool {
 
 #[derive(Default)]
 struct Idle {
-    sessions: HashMap<Key, Vec<(Instant, Box<Connection>)>>,
+    /// By the two ends, the most recently used last.
+    sessions: HashMap<(IpAddr, SocketAddr), Vec<Kept>>,
     count: usize,
+}
+
+type Kept = (Instant, Box<Connection>);
+
+fn ends(key: &Key) -> (IpAddr, SocketAddr) {
+    (key.outbound, key.remote)
 }
 
 impl Pool {
     /// The most recently used idle session of that kind that is good for the wish.
     pub fn take(&self, key: &Key, wish: Option<&Wish>) -> Option<Box<Connection>> {
-        let fits = |(_, connection): &(Instant, Box<Connection>)| match (wish, &connection.mark) {
+        self.take_if(key, |connection| match (wish, &connection.mark) {
             (Some(wish), Some(mark)) => mark.fits(wish),
             // Limits came or went with a reload: it is taken, and ended.
             _ => true,
-        };
+        })
+    }
+
+    /// The most recently used idle session of that kind that carried mail of the same group to
+    /// another domain, and may carry that of the wish once it counts as a session of its domain.
+    pub fn take_over(&self, key: &Key, wish: &Wish) -> Option<Box<Connection>> {
+        self.take_if(key, |connection| {
+            let mark = connection.mark.as_ref();
+            mark.is_some_and(|mark| mark.is_of_group(&wish.group))
+        })
+    }
+
+    fn take_if(&self, key: &Key, is_good: impl Fn(&Connection) -> bool) -> Option<Box<Connection>> {
         let mut connection = {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            let list = idle.sessions.get_mut(key)?;
+            let list = idle.sessions.get_mut(&ends(key))?;
+            let fits = |(_, connection): &Kept| is_good(connection) && connection.serves(key);
             let place = list.iter().rposition(fits)?;
             let (_, connection) = list.remove(place);
             idle.count -= 1;
@@ -58,13 +79,8 @@ impl Pool {
             return Some(connection);
         }
         idle.count += 1;
-        match idle.sessions.get_mut(&connection.key) {
-            Some(list) => list.push((now, connection)),
-            None => {
-                let key = connection.key.clone();
-                idle.sessions.insert(key, vec![(now, connection)]);
-            }
-        }
+        let list = idle.sessions.entry(ends(&connection.key)).or_default();
+        list.push((now, connection));
         None
     }
 
@@ -74,7 +90,7 @@ impl Pool {
         {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             idle.sessions.retain(|_, list| {
-                let hinders = |(_, connection): &(Instant, Box<Connection>)| {
+                let hinders = |(_, connection): &Kept| {
                     let mark = connection.mark.as_ref();
                     mark.is_some_and(|mark| mark.hinders(wish))
                 };
@@ -105,7 +121,7 @@ impl Pool {
     }
 
     /// Removes those idle since `before` or longer.
-    fn expired(&self, before: Instant) -> Vec<(Instant, Box<Connection>)> {
+    fn expired(&self, before: Instant) -> Vec<Kept> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let mut gone = Vec::new();
         idle.sessions.retain(|_, list| {

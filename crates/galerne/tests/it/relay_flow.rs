@@ -331,14 +331,67 @@ async fn flow_21_flow_27_relay_42_a_session_that_proves_closed_does_not_count_an
     );
 }
 
-#[tokio::test(start_paused = true)]
-async fn flow_51_in_the_catch_all_each_domain_finds_its_own_idle_session() {
-    let world = World::new("== users/demo.ini\n[routing]\nip = 192.0.2.10");
+/// Two domains of the group of all others, at the same host.
+fn two_domains(config: &str) -> (World, galerne_sim::sink::Sink) {
+    let world = World::new(&format!(
+        "== users/demo.ini\n[routing]\nip = 192.0.2.10\n{config}"
+    ));
     let mx = world.mx("host.example", "198.51.100.25");
     world.zone("one.example. MX 10 mx.host.example.\ntwo.example. MX 10 mx.host.example.");
+    (world, mx)
+}
+
+fn sessions(mx: &galerne_sim::sink::Sink) -> Vec<usize> {
+    mx.messages().iter().map(|m| m.session).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn flow_51_in_the_catch_all_an_idle_session_is_taken_over_for_another_domain() {
+    let (world, mx) = two_domains("");
     for to in ["anna@one.example", "bert@two.example", "anna@one.example"] {
         assert!(world.relay(to).await.starts_with("250 "));
     }
-    let sessions: Vec<usize> = mx.messages().iter().map(|m| m.session).collect();
-    assert_eq!(sessions, [1, 2, 1]);
+    assert_eq!(sessions(&mx), [1, 1, 1]);
+    let rows = world.delivery.pace().rows(Some(""));
+    let address = rows.iter().find(|row| row.key == "192.0.2.10").unwrap();
+    assert_eq!(address.sessions, 1, "it counts once, where it is");
+}
+
+#[tokio::test(start_paused = true)]
+async fn flow_51_flow_52_a_session_that_is_taken_over_has_ended_for_the_domain_before() {
+    let (world, mx) = two_domains("== domains/@.ini\n[ipflow#warmup]\nthreadmax = 1\nwaittime = 3");
+    for to in ["anna@one.example", "bert@two.example"] {
+        assert!(world.relay(to).await.starts_with("250 "));
+    }
+    let began = Instant::now();
+    assert!(world.relay("anna@one.example").await.starts_with("250 "));
+    assert_eq!(began.elapsed().as_secs(), 3, "the pause of its slot");
+    assert_eq!(sessions(&mx)[..2], [1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn flow_51_chainmax_is_counted_for_each_domain_also_in_a_session_taken_over() {
+    let (world, mx) = two_domains(
+        "== domains/@.ini\n[ipflow#warmup]\nthreadmax = 0\nchainmax = 2\n[sdflow#warmup]\nthreadmax = 0",
+    );
+    for to in [
+        "a@one.example",
+        "b@two.example",
+        "c@two.example",
+        "d@two.example",
+    ] {
+        assert!(world.relay(to).await.starts_with("250 "));
+    }
+    assert_eq!(sessions(&mx), [1, 1, 1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn relay_42_a_session_in_clear_is_the_same_under_each_name_of_the_remote() {
+    let world = world(&isp("", "== users/demo.ini\n[routing]\nip = 192.0.2.10"));
+    let mx = world.mx("isp.example", "198.51.100.25");
+    world.zone("second.example. MX 10 other.isp.example.\nother.isp.example. A 198.51.100.25");
+    for to in [TO, "anna@second.example", TO] {
+        assert!(world.relay(to).await.starts_with("250 "));
+    }
+    assert_eq!(sessions(&mx), [1, 1, 1]);
 }

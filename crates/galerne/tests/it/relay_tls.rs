@@ -406,3 +406,19 @@ async fn route_38_a_relay_host_is_looked_up_by_address_and_all_addresses_are_tri
     );
     tokio::time::sleep(Duration::from_secs(1)).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn relay_42_relay_55_an_encrypted_session_is_for_one_name_of_the_remote() {
+    let (world, mx) = world("");
+    world.zone("second.example. MX 10 other.example.\nother.example. A 198.51.100.25");
+    for to in [
+        "anna@example.org",
+        "anna@second.example",
+        "bert@example.org",
+    ] {
+        assert!(world.relay(to).await.starts_with("250 "));
+    }
+    let sessions: Vec<usize> = mx.messages().iter().map(|m| m.session).collect();
+    assert_eq!(sessions, [1, 2, 1]);
+    assert!(mx.messages().iter().all(|message| message.tls));
+}
