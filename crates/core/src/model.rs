@@ -10,6 +10,7 @@ pub use galerne_smtp::{Mailbox, Reply, ReversePath};
 
 use crate::content::{Content, Patch};
 use crate::directive::Directive;
+use crate::flow::{Control, Moment};
 use crate::refusal::Refusal;
 use crate::settings::{Account, Group, Mode, OutboundIp, Outbounds, RelayHost, Ssl};
 use crate::signing::Signing;
@@ -321,6 +322,8 @@ pub struct Settled {
     pub reply: Reply,
     /// Our own refusal, where no remote spoke.
     pub refusal: Option<Refusal>,
+    /// Which control of flow control gave no leave, where that is why.
+    pub hold: Option<Hold>,
     /// The group that was found (`None`: refused before that).
     pub group: Option<Arc<Group>>,
     pub route: Option<String>,
@@ -330,6 +333,15 @@ pub struct Settled {
     pub sender: ReversePath,
     pub attempts: Vec<Attempt>,
     pub duration: Duration,
+}
+
+/// Flow control gave no leave in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// `Sender`: mail of other sender domains may go all the same.
+    pub control: Control,
+    /// It will not before this moment; `None`: when something else has ended.
+    pub not_before: Option<Moment>,
 }
 
 /// What the client is told at its end of data.

@@ -180,6 +180,7 @@ pub fn settled(recipient: &str, text: &str) -> Settled {
         },
         reply,
         refusal: None,
+        hold: None,
         group: None,
         route: None,
         host: None,

@@ -260,6 +260,7 @@ pub(crate) fn settled(
         outcome,
         reply,
         refusal: None,
+        hold: None,
         group: Some(group("gmail")),
         host: None,
         route: Some("MX of example.org".into()),

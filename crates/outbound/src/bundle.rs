@@ -274,7 +274,7 @@ impl<'a> Run<'a> {
                 HopEnd::Tried { blocked: false } => chase.connection_failed(),
                 HopEnd::Elsewhere(leave, mark) => given = Some((leave, mark)),
                 HopEnd::NoOutbound => {
-                    self.no_outbound(plan);
+                    self.no_outbound(plan, wish.as_ref());
                     break;
                 }
             }

@@ -188,6 +188,7 @@ fn end(
         outcome: conclusion.outcome,
         reply: conclusion.reply,
         refusal: conclusion.refusal,
+        hold: None,
         group,
         route: None,
         host: None,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::board::{After, Whom, spread};
 use super::{Progress, State};
+use crate::flow::Control;
 use crate::model::{Attempt, Class, Outcome, Reply, Settled, Stage};
 use crate::refusal::{Code, Refusal};
 use crate::relay_service;
@@ -14,6 +15,8 @@ use crate::settings::HostKind;
 const MOST_GREYS: u32 = 10;
 /// Shortest pause after a block, in milliseconds: the same outbounds would be asked again.
 const BLOCKED: u64 = 60_000;
+/// Longest time, in milliseconds, after which flow control is asked again: it may have switched.
+const LONGEST_HOLD: u64 = 300_000;
 /// The pause when none is configured, in milliseconds.
 const HOUR: u64 = 3_600_000;
 
@@ -194,7 +197,7 @@ pub fn next(progress: &Progress, end: &Settled, terms: &Terms<'_>, chance: u64) 
         }
     }
     Next::Again {
-        effect: effect(&kind, end),
+        effect: effect(&kind, end, terms.now),
         progress,
     }
 }
@@ -283,14 +286,24 @@ fn class(attempt: Option<&Attempt>) -> Option<&Class> {
     Some(&qualification.class)
 }
 
-fn effect(kind: &Kind, end: &Settled) -> Effect {
+fn effect(kind: &Kind, end: &Settled, now: u64) -> Effect {
     let no_room = Effect::NoRoom {
         not_before: None,
         whom: Whom::Lane,
     };
     match kind {
+        // The limit of one sender is not that of its lane: other mail may go.
+        Kind::NoRoom => match end.hold {
+            Some(hold) if hold.control == Control::Sender => Effect::NoRoom {
+                not_before: hold
+                    .not_before
+                    .map(|moment| moment.0.min(now + LONGEST_HOLD)),
+                whom: Whom::Sender,
+            },
+            _ => no_room,
+        },
         // A lane in which everything is blocked is no better than one that may not go on.
-        Kind::NoRoom | Kind::Blocked => no_room,
+        Kind::Blocked => no_room,
         Kind::Cancelled | Kind::Unknown => Effect::Nothing,
         _ if was_reached(end) => Effect::Reached,
         _ if could_not_be_reached(end) => Effect::Unreachable {

@@ -439,6 +439,47 @@ async fn queue_14_a_dead_destination_delays_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn queue_14_the_limit_of_one_sender_holds_back_nobody_else_in_its_lane() {
+    let world = queued(
+        "[relay]\nmode = queue\n== domains/@.ini\n[ipflow#warmup]\nthreadmax = 0\n[sdflow#warmup]\nthreadmax = 0\n[sdflow#warmup@slow.test]\nvolttllow = 1h\nvolmaxlow = 1\n",
+    );
+    let mx = world.mx("example.org", "198.51.100.25");
+    let send = async |from: &str| {
+        let mut client = world.login().await;
+        let content = MESSAGE.replace("orders@example.com", from);
+        let to = ["anna@example.org"];
+        let sent = client.transaction(from, &to, content.as_bytes());
+        id(&sent.await.unwrap().text()).to_owned()
+    };
+    for _ in 0..5 {
+        send("news@slow.test").await;
+    }
+    // Their line has learnt that it must wait.
+    sleep(10 * MINUTE).await;
+    assert_eq!(mx.messages().len(), 1);
+    for _ in 0..20 {
+        let began = Instant::now();
+        let before = mx.messages().len();
+        send("orders@example.com").await;
+        while mx.messages().len() == before {
+            let waited = began.elapsed();
+            assert!(waited < Duration::from_secs(3), "{waited:?}");
+            sleep(Duration::from_millis(20)).await;
+        }
+        // At any moment of the pauses of the others.
+        sleep(Duration::from_secs(7)).await;
+    }
+    let slow = |mx: &galerne_sim::sink::Sink| {
+        let messages = mx.messages();
+        let slow = messages.iter().filter(|m| m.sender == "news@slow.test");
+        slow.count()
+    };
+    assert_eq!(slow(&mx), 1, "its hour is not over");
+    sleep(60 * MINUTE).await;
+    assert_eq!(slow(&mx), 2, "it goes as soon as it may");
+}
+
+#[tokio::test(start_paused = true)]
 async fn queue_15_a_destination_that_comes_back_is_tried_by_one_first() {
     let world = queued(QUEUE);
     let mx = world.mx("example.org", "198.51.100.25");

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::{Hop, Run};
 use crate::attempt::{End, Special};
+use crate::pace::Wish;
 use crate::prepare::Prepared;
 use crate::settle::elapsed;
 
@@ -31,10 +32,15 @@ pub(super) struct Last {
 
 impl Run<'_> {
     /// Nobody may go in time: what the last attempt said, if there was one (RELAY-66, RELAY-69).
-    pub(super) fn no_outbound(&mut self, plan: &Plan) {
+    pub(super) fn no_outbound(&mut self, plan: &Plan, wish: Option<&Wish>) {
+        let hold = wish.and_then(|wish| self.delivery.pace.hold(wish));
         for place in self.waiting() {
             let tried = self.journeys.get(place).is_some_and(|j| j.last.is_some());
             self.end_one(place, plan, (!tried).then_some(Ending::NoOutbound));
+            let end = self.journeys.get_mut(place).and_then(|j| j.end.as_mut());
+            if let Some(end) = end.filter(|_| !tried) {
+                end.hold = hold;
+            }
         }
     }
 
@@ -157,6 +163,7 @@ impl Run<'_> {
             outcome: conclusion.outcome,
             reply: conclusion.reply,
             refusal: conclusion.refusal,
+            hold: None,
             group: Some(plan.group.clone()),
             route: Some(plan.route.rule.to_string()),
             host: plan.route.next_hop.host().cloned(),

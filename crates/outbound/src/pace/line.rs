@@ -7,10 +7,11 @@ use std::sync::Arc;
 use galerne_core::flow::configured::SenderDomain;
 use galerne_core::flow::desk::{Desk, Travel, limit_of};
 use galerne_core::flow::{Control, Moment, Verdict};
+use galerne_core::model::Hold;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use super::{SessionMark, Wish};
+use super::{Pace, SessionMark, Wish};
 use crate::connection::{Connection, Key};
 
 #[derive(Default)]
@@ -60,6 +61,39 @@ fn is_general(wish: &Wish, control: Control) -> bool {
 
 /// A session has carried as many messages as it may.
 pub(super) struct UsedUp;
+
+impl Pace {
+    /// Why the wish may not go now from any of its outbounds; `None`: it may.
+    pub fn hold(&self, wish: &Wish) -> Option<Hold> {
+        let now = self.now();
+        let inner = self.lock();
+        let mut hold: Option<Hold> = None;
+        for outbound in wish.addresses() {
+            let spot = wish.spot(outbound);
+            let asked = inner
+                .desk
+                .may(now, spot.case(), Travel::NewSession, wish.count);
+            let (control, not_before) = match asked {
+                Err(Verdict::NotBefore(moment, control, _)) => (control, Some(moment)),
+                Err(Verdict::WhenFree(control)) => (control, None),
+                Ok(_) | Err(Verdict::Now) => return None,
+            };
+            hold = Some(match hold {
+                None => Hold {
+                    control,
+                    not_before,
+                },
+                // The sender alone holds it only where it does so everywhere; the first to be free
+                // counts.
+                Some(before) => Hold {
+                    control: before.control.min(control),
+                    not_before: before.not_before.zip(not_before).map(|(a, b)| a.min(b)),
+                },
+            });
+        }
+        hold
+    }
+}
 
 impl Inner {
     /// Asks for each outbound of the wish in turn.

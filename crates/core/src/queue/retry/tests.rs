@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::model::{Qualification, Remote};
+use crate::flow::Moment;
+use crate::model::{Hold, Qualification, Remote};
 use crate::testing;
 
 const T: u64 = 1_700_000_000_000;
@@ -184,6 +185,33 @@ fn queue_3_in_the_session_what_is_temporary_is_taken_over_and_counts() {
     assert_eq!(of(&said("250 ok", None)), Next::Over(Ending::Delivered));
     let blocked = said("550 5.7.1 blocked", Some(flow()));
     assert!(matches!(of(&blocked), Next::Over(Ending::Failed { .. })));
+}
+
+#[test]
+fn queue_14_the_limit_of_one_sender_holds_back_nobody_else() {
+    let retry = pauses();
+    let effect = |hold| {
+        let end = Settled {
+            hold,
+            ..ours(Code::NoOutbound, Outcome::Deferred, Vec::new())
+        };
+        again(next(&Progress::default(), &end, &terms(&retry, 0), 0)).1
+    };
+    let of = |control, not_before: Option<u64>| {
+        effect(Some(Hold {
+            control,
+            not_before: not_before.map(Moment),
+        }))
+    };
+    let held = |not_before, whom| Effect::NoRoom { not_before, whom };
+    assert_eq!(effect(None), held(None, Whom::Lane));
+    let soon = Some(T + 20_000);
+    assert_eq!(of(Control::Ip, soon), held(None, Whom::Lane));
+    assert_eq!(of(Control::Sender, soon), held(soon, Whom::Sender));
+    assert_eq!(of(Control::Sender, None), held(None, Whom::Sender));
+    // A wider set may come before a window of days is over.
+    let far = of(Control::Sender, Some(T + 9 * 86_400_000));
+    assert_eq!(far, held(Some(T + 300_000), Whom::Sender));
 }
 
 #[test]
