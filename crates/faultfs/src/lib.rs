@@ -7,6 +7,7 @@
 //! | `FAULTFS_ROOT` | the folder; without it nothing is done |
 //! | `FAULTFS_LOG` | the record, outside the folder; without it nothing is recorded |
 //! | `FAULTFS_RULES` | a file with what fails; read at each call, and may come and go |
+//! | `FAULTFS_CLOCK` | a file with the seconds by which the clock is wrong; as the rules |
 //!
 //! A rule is a line `CALL PART ERRNO COUNT`: calls whose path contains PART fail with that number,
 //! so many times; `*` stands for all calls, for all paths, and for ever. CALL is one of open, write,
@@ -54,6 +55,8 @@ macro_rules! real {
         unsafe { std::mem::transmute::<*mut c_void, $type>(found) }
     }};
 }
+
+mod clock;
 
 type Open = unsafe extern "C" fn(*const c_char, c_int, c_uint) -> c_int;
 type OpenAt = unsafe extern "C" fn(c_int, *const c_char, c_int, c_uint) -> c_int;

@@ -6,6 +6,7 @@
 //! to go, or with the deadline of the message.
 
 mod line;
+mod walk;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -15,7 +16,7 @@ use std::time::SystemTime;
 use galerne_core::chase::{Alternatives, Chase, Next};
 use galerne_core::flow::choice::Choice;
 use galerne_core::flow::configured::SenderDomain;
-use galerne_core::flow::desk::{Case, Demand, Desk, GroupFlow, Row, Saved, Switched, Unsaved};
+use galerne_core::flow::desk::{Case, Demand, Desk, GroupFlow, Saved, Switched, Unsaved};
 use galerne_core::flow::{Moment, Set};
 use galerne_core::settings::Outbounds;
 use tokio::sync::oneshot;
@@ -440,17 +441,6 @@ impl Pace {
         self.serve_all(&mut inner, now);
     }
 
-    /// Evaluates all rules: at least once a minute (FLOW-36). Mail goes on between the groups.
-    pub fn tick(&self) {
-        let groups = self.lock().desk.group_names();
-        for group in groups {
-            let now = self.now();
-            let mut inner = self.lock();
-            inner.desk.tick_group(now, &group);
-            self.serve(&mut inner, now, &group);
-        }
-    }
-
     /// Some of the states that changed, to be stored; few enough that mail does not wait for it.
     /// Empty: none are left.
     pub fn take_batch(&self) -> Vec<Unsaved> {
@@ -470,11 +460,6 @@ impl Pace {
     /// The switches since the last call, to be told.
     pub fn take_switches(&self) -> Vec<Switched> {
         self.lock().desk.take_switches()
-    }
-
-    /// All states of a group, or of all.
-    pub fn rows(&self, group: Option<&str>) -> Vec<Row> {
-        self.lock().desk.rows(self.now(), group)
     }
 
     fn serve_all(&self, inner: &mut Inner, now: Moment) {

@@ -6,6 +6,8 @@
 
 mod looking;
 mod saving;
+mod senders;
+mod slices;
 mod words;
 
 use std::collections::VecDeque;
@@ -23,12 +25,12 @@ use crate::flow::{Control, Limit, Moment, Set, Verdict};
 
 pub use saving::Unsaved;
 use saving::{Changed, Whose};
+use senders::{MOST_SENDERS, Senders};
+pub use slices::{Slice, in_order};
 pub use words::{Demand, Key, Row, Saved, Switched};
 
-/// Most sender domains remembered for a group: a sender's name costs nothing to make up.
-const MOST_SENDERS: usize = 100_000;
-/// So many are forgotten together when there are too many, those with the oldest mail first.
-const FORGOTTEN_TOGETHER: usize = MOST_SENDERS / 20;
+/// Domains of the group of all others that are remembered whether they have sessions or not.
+const FEW_DOMAINS: usize = 1000;
 
 /// The flow sections of one group, as configured.
 #[derive(Clone, Debug, Default)]
@@ -73,6 +75,8 @@ pub(super) struct Entry {
     slots: Slots,
     /// Sessions by recipient domain, in the group of all others.
     by_domain: HashMap<String, Slots>,
+    /// With so many of them those that are idle are forgotten.
+    tidy_at: usize,
     /// It stands among those that are to be stored.
     is_changed: bool,
 }
@@ -81,7 +85,7 @@ pub(super) struct Entry {
 struct GroupStates {
     flow: GroupFlow,
     ips: Ips,
-    senders: HashMap<Arc<str>, Entry>,
+    senders: Senders,
 }
 
 /// All states.
@@ -115,6 +119,7 @@ impl Entry {
             state,
             slots: Slots::default(),
             by_domain: HashMap::new(),
+            tidy_at: FEW_DOMAINS,
             is_changed: false,
         }
     }
@@ -147,6 +152,13 @@ impl Entry {
         }
     }
 
+    fn tidy(&mut self, now: Moment) {
+        if self.by_domain.len() > self.tidy_at {
+            self.by_domain.retain(|_, slots| !slots.is_idle(now));
+            self.tidy_at = (self.by_domain.len() * 2).max(FEW_DOMAINS);
+        }
+    }
+
     /// The pause of a slot; without a limit of sessions there is none (FLOW-21).
     fn pause(&self) -> Duration {
         match self.params.threadmax {
@@ -172,7 +184,7 @@ impl Desk {
             for (ip, entry) in states.ips.iter_mut() {
                 entry.params = flow.params(entry.state.set(), Key::Ip(ip));
             }
-            for (sender, entry) in &mut states.senders {
+            for (sender, entry) in states.senders.iter_mut() {
                 entry.params = flow.params(entry.state.set(), Key::Sender(sender));
             }
         }
@@ -334,9 +346,7 @@ impl Desk {
             let waittime = entry.pause();
             let slots = entry.slots_mut(domain);
             slots.closed(now, waittime);
-            if entry.by_domain.len() > 1000 {
-                entry.by_domain.retain(|_, slots| !slots.is_idle(now));
-            }
+            entry.tidy(now);
         }
         self.look_at(now, case);
     }
@@ -405,38 +415,6 @@ impl Desk {
             let sleepttl = wish.sleep.then_some(sleepttl);
             entry.state.demanded(now, wish.set, sleepttl, wish.lock)
         });
-    }
-
-    /// Evaluates all rules: at least once a minute (FLOW-36).
-    pub fn tick(&mut self, now: Moment) {
-        for group in self.group_names() {
-            self.tick_group(now, &group);
-        }
-    }
-
-    /// The groups that have states.
-    pub fn group_names(&self) -> Vec<Arc<str>> {
-        self.groups.keys().cloned().collect()
-    }
-
-    /// Evaluates the rules of one group.
-    pub fn tick_group(&mut self, now: Moment, group: &str) {
-        let Desk {
-            groups,
-            changes,
-            unsaved,
-        } = self;
-        let Some(states) = groups.get_mut(group) else {
-            return;
-        };
-        let GroupStates { flow, ips, senders } = states;
-        for (key, entry) in entries(ips, senders) {
-            if let Some(change) = entry.state.evaluate(now, &entry.params) {
-                entry.params = flow.params(change.to, key);
-                entry.changed(group, key, unsaved);
-                changes.push(switched(group, key, change));
-            }
-        }
     }
 
     /// Both entries of a case as they are, or as new ones would be; nothing is remembered.
@@ -540,7 +518,7 @@ impl GroupStates {
             Key::Ip(ip) => self.ips.insert(ip, entry),
             Key::Sender(domain) => {
                 if self.senders.len() >= MOST_SENDERS {
-                    let gone = forget_oldest(&mut self.senders).into_iter();
+                    let gone = self.senders.forget_oldest().into_iter();
                     unsaved.extend(gone.map(|name| Changed {
                         group: group.into(),
                         whose: Whose::Sender(name),
@@ -571,39 +549,6 @@ impl Seen<'_> {
             Seen::New(entry) => entry,
         }
     }
-}
-
-/// Makes room among the senders: those go that have no session open, warmup before other sets, the
-/// oldest mail first. Gives their names.
-fn forget_oldest(senders: &mut HashMap<Arc<str>, Entry>) -> Vec<Arc<str>> {
-    let is_idle = |entry: &Entry| {
-        entry.slots.open() == 0 && entry.by_domain.values().all(|slots| slots.open() == 0)
-    };
-    let mut candidates: Vec<(bool, Moment, Arc<str>)> = senders
-        .iter()
-        .filter(|(_, entry)| is_idle(entry))
-        .map(|(name, entry)| {
-            let state = &entry.state;
-            let is_default = state.set() == Set::Warmup && !state.is_locked();
-            (!is_default, state.latest(), name.clone())
-        })
-        .collect();
-    candidates.sort_unstable();
-    candidates.truncate(FORGOTTEN_TOGETHER);
-    let names: Vec<Arc<str>> = candidates.into_iter().map(|(.., name)| name).collect();
-    for name in &names {
-        senders.remove(name);
-    }
-    names
-}
-
-fn entries<'a>(
-    ips: &'a mut Ips,
-    senders: &'a mut HashMap<Arc<str>, Entry>,
-) -> impl Iterator<Item = (Key<'a>, &'a mut Entry)> {
-    let ips = ips.iter_mut().map(|(ip, entry)| (Key::Ip(ip), entry));
-    let senders = senders.iter_mut();
-    ips.chain(senders.map(|(sender, entry)| (Key::Sender(sender), entry)))
 }
 
 fn switched(group: &str, key: Key<'_>, change: Change) -> Switched {

@@ -146,10 +146,9 @@ impl History {
         self.stretches.back().map(|stretch| Moment(stretch.last))
     }
 
-    /// Moves everything to the past, so that the latest is not after `now`: the clock of the host
-    /// was set back while we did not run.
-    pub fn not_after(&mut self, now: Moment) {
-        let ahead = self.latest().map_or(0, |at| at.0.saturating_sub(now.0));
+    /// Moves everything by so many milliseconds to the past: the clock of the host was set back
+    /// while we did not run.
+    pub fn earlier(&mut self, ahead: u64) {
         for stretch in &mut self.stretches {
             stretch.first = stretch.first.saturating_sub(ahead);
             stretch.last = stretch.last.saturating_sub(ahead);
@@ -259,7 +258,7 @@ mod tests {
     fn t_65_a_clock_that_was_set_back_loses_nothing_and_blocks_nothing_for_ever() {
         let mut history = History::default();
         history.add(seconds(86_400), 7, MONTH);
-        history.not_after(seconds(0));
+        history.earlier(86_400_000);
         let hour = Duration::from_secs(3600);
         assert_eq!(history.at_most_since(seconds(0).before(hour)), 7);
         assert_eq!(history.below(seconds(0), hour, 7), seconds(3600));

@@ -123,6 +123,23 @@ impl Ips {
         self.entries.iter().map(|(ip, entry)| (*ip, &**entry))
     }
 
+    /// So many entries from that place on, each with what is known of it: who changes an entry
+    /// sets `until` to 0.
+    pub(super) fn some_mut(
+        &mut self,
+        from: usize,
+        most: usize,
+    ) -> impl Iterator<Item = (IpAddr, &mut Entry, &mut Known)> {
+        let entries = self.entries.iter_mut().zip(&mut self.known);
+        let some = entries.skip(from).take(most);
+        some.map(|((ip, entry), known)| (*ip, &mut **entry, known))
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// All entries, to be changed.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (IpAddr, &mut Entry)> {
         for known in &mut self.known {

@@ -55,6 +55,9 @@ pub struct State {
     since_entry: u64,
     #[serde(default)]
     unknown_errors: u32,
+    /// The latest moment that it has seen.
+    #[serde(default)]
+    seen: u64,
     /// Let go, and MAIL not yet sent.
     #[serde(skip)]
     pending: u64,
@@ -72,6 +75,7 @@ impl State {
             delivered: History::default(),
             since_entry: 0,
             unknown_errors: 0,
+            seen: now.0,
             pending: 0,
         }
     }
@@ -107,13 +111,19 @@ impl State {
         self.sent.at_most_since(now.before(window.ttl)) + self.pending
     }
 
-    /// After a restart: nothing lies in the future of a clock that was set back (T-65).
-    pub fn restored(&mut self, now: Moment) {
-        self.sent.not_after(now);
-        self.delivered.not_after(now);
-        let ahead = self.entered.saturating_sub(now.0);
-        self.sleeps_until = self.sleeps_until.saturating_sub(ahead);
-        self.entered -= ahead;
+    /// After a restart: nothing lies in the future of a clock that was set back (T-65). All of it
+    /// moves together, as if no time had passed since. Gives whether anything was moved.
+    pub fn restored(&mut self, now: Moment) -> bool {
+        let latest = [&self.sent, &self.delivered].map(History::latest);
+        let latest = latest.into_iter().flatten().map(|at| at.0);
+        let seen = latest.fold(self.seen.max(self.entered), u64::max);
+        let ahead = seen.saturating_sub(now.0);
+        self.sent.earlier(ahead);
+        self.delivered.earlier(ahead);
+        for moment in [&mut self.sleeps_until, &mut self.entered, &mut self.seen] {
+            *moment = moment.saturating_sub(ahead);
+        }
+        ahead > 0
     }
 
     /// How many of `wanted` messages may go now, at least one; else until when none may, and why.
@@ -246,6 +256,7 @@ impl State {
         pattern: &str,
     ) -> Option<Change> {
         self.unknown_errors = 0;
+        self.seen = self.seen.max(now.0);
         // A late reply must not lift a stricter block.
         if self.locked || to > self.set {
             return None;
@@ -264,6 +275,7 @@ impl State {
         lock: bool,
     ) -> Option<Change> {
         self.locked = lock;
+        self.seen = self.seen.max(now.0);
         let change = self.enter(now, to, Cause::Demand);
         self.sleeps_until = sleepttl.map_or(0, |length| now.after(length).0);
         change

@@ -1,13 +1,12 @@
-//! The desk as a whole: what is shared, what is not, and that no limit is ever exceeded.
+//! The desk as a whole: what is shared and what is not.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use super::desk::{Case, Demand, Desk, GroupFlow, Key, Travel};
-use super::params::{Section, Sections, Target};
+use super::desk::{Case, Demand, Desk, GroupFlow, Key, Slice, Travel, in_order};
+use super::params::Sections;
 use super::*;
-use crate::outbounds::Outbounds;
+
+mod worlds;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -255,10 +254,16 @@ fn conf_36_flow_28_states_survive_a_restart() {
     let refused = before.take_batch();
     assert!(refused.is_empty());
     let mut after = desk(fill);
+    let after_stop = saved.clone();
     assert_eq!(after.restore(now, saved), Vec::<String>::new());
+    assert_eq!(after.unsaved(), 0, "it is on disk already");
     let later = now.after(MINUTE);
     assert_eq!(after.rows(later, None), before.rows(later, None));
     assert_eq!(after.ask(later, case, Travel::NewSession, 10), Ok(4));
+    // The clock was set back: what had to be moved is stored as it is now.
+    let mut moved = desk(fill);
+    moved.restore(now.before(DAY), after_stop);
+    assert_eq!(moved.unsaved(), 2);
     let broken = desk::Saved {
         group: "isp".into(),
         control: "ipflow".into(),
@@ -353,237 +358,54 @@ fn flow_3_made_up_senders_do_not_fill_the_memory_and_what_is_in_use_stays() {
     assert!(forgotten >= 20_000, "{forgotten}");
 }
 
-/// xorshift64*.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) % below
-    }
-}
-
-fn random_section(chance: &mut Chance) -> Section {
-    let seconds = |n: u64| Some(Duration::from_secs(n));
-    Section {
-        sleepttl: seconds(chance.next(300)),
-        threadmax: Some(u32::try_from(chance.next(4)).unwrap()),
-        waittime: seconds(chance.next(5)),
-        volttllow: seconds(chance.next(120)),
-        volmaxlow: Some(chance.next(20)),
-        volttlhigh: seconds(chance.next(2000)),
-        volmaxhigh: Some(chance.next(200)),
-        flowttlup: seconds(chance.next(1000)),
-        flowvolup: Some(chance.next(60)),
-        flowttldown: seconds(chance.next(3000)),
-        flowvoldown: Some(chance.next(20)),
-        errmax: Some(u32::try_from(chance.next(4)).unwrap()),
-        flowerr: Some(Target::Down),
-        ..Section::default()
-    }
-}
-
-/// One world: random parameters, random mail, replies, switches and restarts. What was sent is
-/// written down apart, and after each message both windows of the set in force are counted again.
-fn world(seed: u64) {
-    let mut chance = Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-    let mut sections = Sections::default();
-    for control in [Control::Ip, Control::Sender] {
-        for set in Set::ALL {
-            *sections.section(control, set, None) = random_section(&mut chance);
-        }
-    }
-    let free = sections.section(Control::Sender, Set::Warmup, Some("free.example"));
-    (free.threadmax, free.volmaxlow, free.volmaxhigh) = (Some(0), Some(0), Some(0));
-    let flow = GroupFlow {
-        sections: sections.clone(),
-        defaults: Arc::default(),
-        ..GroupFlow::default()
-    };
-    let mut desk = Desk::default();
-    desk.configure([("isp".to_owned(), flow.clone())]);
-    let mut now = start();
-    let senders = ["a.example", "b.example"];
-    let mut sent: HashMap<(Control, String), Vec<u64>> = HashMap::new();
-    let mut open: Vec<Case<'static>> = Vec::new();
-    for _ in 0..300 {
-        let mut case = case(senders[usize::try_from(chance.next(2)).unwrap()]);
-        case.ip = IpAddr::from([192, 0, 2, u8::try_from(chance.next(2)).unwrap()]);
-        now = now.after(Duration::from_millis(chance.next(20_000)));
-        match chance.next(20) {
-            0 => {
-                let sets = [chance.next(8), chance.next(8)]
-                    .map(|i| Set::ALL.get(usize::try_from(i).unwrap()).copied());
-                desk.blocked(now, case, sets[0], sets[1], "p");
-            }
-            1 => desk.tick(now),
-            2 if open.is_empty() => {
-                let mut new = Desk::default();
-                new.configure([("isp".to_owned(), flow.clone())]);
-                let rows = desk.rows(now, None);
-                let again = all(&mut desk, &rows);
-                // The clock of the host was set meanwhile.
-                now = match chance.next(3) {
-                    0 => now.before(Duration::from_millis(chance.next(3_600_000))),
-                    1 => now.after(Duration::from_millis(chance.next(3_600_000))),
-                    _ => now,
-                };
-                for times in sent.values_mut() {
-                    let ahead = times.last().map_or(0, |last| last.saturating_sub(now.0));
-                    times.iter_mut().for_each(|time| *time -= ahead);
-                }
-                assert_eq!(new.restore(now, again), Vec::<String>::new());
-                desk = new;
-            }
-            3 | 4 if !open.is_empty() => {
-                let closed = open.swap_remove(0);
-                desk.session_closed(now, closed);
-            }
-            5 => desk.unknown_error(now, case),
-            _ => {
-                let wanted = 1 + chance.next(3);
-                let travel = match open.iter().any(|o| same(o, &case)) {
-                    true => Travel::SameSession,
-                    false => Travel::NewSession,
-                };
-                let asked = desk.ask(now, case, travel, wanted);
-                if let Err(Verdict::NotBefore(then, ..)) = asked {
-                    assert!(then > now, "seed {seed}: wait for the past");
-                }
-                let Ok(granted) = asked else { continue };
-                if travel == Travel::NewSession {
-                    open.push(case);
-                }
-                assert!(granted >= 1 && granted <= wanted, "seed {seed}");
-                if chance.next(5) == 0 {
-                    desk.given_back(now, case, granted);
-                    continue;
-                }
-                desk.mail_sent(now, case, granted);
-                for (control, key) in [
-                    (Control::Ip, case.ip.to_string()),
-                    (Control::Sender, case.sender.to_owned()),
-                ] {
-                    let times = sent.entry((control, key)).or_default();
-                    times.extend((0..granted).map(|_| now.0));
-                }
-                check(seed, &desk, now, &sent, &open);
-                if chance.next(3) > 0 {
-                    desk.delivered(now, case, granted);
-                }
-            }
-        }
-        if now.0.is_multiple_of(8) {
-            best_is_best(seed, &mut desk, now, case);
-        }
-        // No lost wake-up: at the moment that was named the message may go, if nobody else went.
-        let mut probe = case;
-        probe.sender = senders[0];
-        if let Err(Verdict::NotBefore(then, ..)) = desk.ask(now, probe, Travel::SameSession, 1) {
-            match desk.ask(then, probe, Travel::SameSession, 1) {
-                Ok(granted) => desk.given_back(then, probe, granted),
-                Err(verdict) => panic!("seed {seed}: {verdict:?} at the moment that was named"),
-            }
-        } else {
-            desk.given_back(now, probe, 1);
-        }
-    }
-}
-
-/// What the desk has at hand of its addresses is what their states say (FLOW-23).
-fn best_is_best(seed: u64, desk: &mut Desk, now: Moment, case: Case<'_>) {
-    let turn = usize::try_from(seed % 5).unwrap();
-    let outbounds: Outbounds = (0..4u8)
-        .map(|n| crate::testing::outbound(&format!("192.0.2.{n}"), "mta"))
-        .collect();
-    for without in [None, Some(0), Some(1)] {
-        let may = |place: usize| Some(place) != without;
-        let (place, is_free) = desk.best(now, "isp", &outbounds, turn, &may).unwrap();
-        let standing = |place: usize| {
-            let ip = IpAddr::from([192, 0, 2, u8::try_from(place).unwrap()]);
-            // A sender without limits, so that the address alone decides.
-            let sender = "free.example";
-            let case = Case { ip, sender, ..case };
-            let is_free = desk.is_free(now, case, 1).is_ok();
-            (
-                is_free,
-                desk.unused(now, case),
-                std::cmp::Reverse((place + 4 - turn % 4) % 4),
-            )
-        };
-        let wanted = (0..4)
-            .filter(|place| may(*place))
-            .max_by_key(|place| standing(*place));
-        assert_eq!(Some(place), wanted, "seed {seed}");
-        assert_eq!(is_free, standing(place).0, "seed {seed}");
-    }
-}
-
-fn same(one: &Case<'_>, other: &Case<'_>) -> bool {
-    one.ip == other.ip && one.sender == other.sender
-}
-
-/// All states as stored.
-fn all(desk: &mut Desk, rows: &[desk::Row]) -> Vec<desk::Saved> {
-    // Touching each state marks it as changed.
-    for row in rows {
-        let (ip, sender) = match row.control {
-            Control::Ip => (row.key.parse().unwrap(), None),
-            Control::Sender => (IpAddr::from([192, 0, 2, 0]), Some(row.key.clone())),
-        };
-        let sender = sender.unwrap_or_else(|| "a.example".to_owned());
-        let case = Case {
-            group: "isp",
-            domain: "",
-            ip,
-            sender: &sender,
-        };
-        desk.given_back(Moment(0), case, 0);
-    }
-    desk.take_changed()
-}
-
-fn check(
-    seed: u64,
-    desk: &Desk,
-    now: Moment,
-    sent: &HashMap<(Control, String), Vec<u64>>,
-    open: &[Case<'_>],
-) {
-    for row in desk.rows(now, None) {
-        let times = sent.get(&(row.control, row.key.clone()));
-        let Some(times) = times.filter(|times| times.last() == Some(&now.0)) else {
-            continue;
-        };
-        for window in [row.params.low, row.params.high] {
-            if window.is_on() {
-                let edge = now.before(window.ttl).0;
-                let count = times.iter().rev().take_while(|t| **t > edge).count() as u64;
-                assert!(
-                    count <= window.max,
-                    "seed {seed}: {count} of {} in {:?}",
-                    window.max,
-                    window.ttl
-                );
-            }
-        }
-        let sessions = open.iter().filter(|case| match row.control {
-            Control::Ip => case.ip.to_string() == row.key,
-            Control::Sender => case.sender == row.key,
-        });
-        assert_eq!(row.sessions as usize, sessions.count(), "seed {seed}");
-        assert!(row.sleeps_until <= now, "seed {seed}: sent while it sleeps");
-    }
-}
-
-/// A thousand worlds; more with `GALERNE_WORLDS`, as `scripts/long` does.
 #[test]
-fn flow_26_t_50_no_window_is_exceeded_and_no_wake_up_lost_in_any_world() {
-    let worlds = std::env::var("GALERNE_WORLDS");
-    let worlds = worlds.map_or(1000, |n| n.parse().unwrap());
-    for seed in 0..worlds {
-        world(seed);
+fn if_6_flow_36_a_walk_in_slices_leaves_nobody_out_though_others_come_and_go() {
+    let mut desk = desk(|sections| {
+        let high = sections.section(Control::Sender, Set::High, None);
+        (high.flowttldown, high.flowvoldown) = (Some(MINUTE), Some(1));
+    });
+    let now = start();
+    let name = |n: u32| format!("s{n}.example");
+    for n in 0..300 {
+        let key = name(n);
+        desk.demand(
+            now,
+            &Demand {
+                group: "isp",
+                key: Key::Sender(&key),
+                set: Set::High,
+                sleep: false,
+                lock: false,
+            },
+        );
     }
+    for n in 1..=100 {
+        let ip = IpAddr::from([192, 0, 2, n]);
+        desk.known_error(
+            now,
+            Case {
+                ip,
+                ..case("s0.example")
+            },
+        );
+    }
+    let (mut rows, mut next, mut slices) = (Vec::new(), Some(Slice::FIRST), 0);
+    while let Some(slice) = next {
+        let before = rows.len();
+        next = desk.rows_of(now, "isp", slice, &mut rows);
+        assert!(rows.len() - before <= 64, "a slice is short");
+        slices += 1;
+        // Others come meanwhile.
+        desk.known_error(now, case(&name(1000 + slices)));
+    }
+    in_order(&mut rows);
+    let of = |control: Control| rows.iter().filter(move |row| row.control == control);
+    assert_eq!(of(Control::Ip).count(), 100);
+    for n in 0..300 {
+        let key = name(n);
+        assert_eq!(of(Control::Sender).filter(|row| row.key == key).count(), 1);
+    }
+    desk.take_switches();
+    desk.tick(now.after(2 * MINUTE));
+    assert_eq!(desk.take_switches().len(), 300, "each rule is evaluated");
 }

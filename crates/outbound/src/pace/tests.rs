@@ -383,3 +383,45 @@ async fn flow_20_flow_21_a_new_session_in_place_of_a_closed_one_pauses_and_begin
     let second = pace.in_session(&key(), &mut mark, &wish("shop"));
     assert!(matches!(second, Idle::Leave(_)), "two messages in it");
 }
+
+#[test]
+fn if_6_flow_36_mail_goes_on_while_a_hundred_thousand_states_are_listed_and_evaluated() {
+    let state = r#"{"set":"high","entered":0,"sent":[],"delivered":[]}"#;
+    let saved = (0..100_000).map(|n| Saved {
+        group: "isp".into(),
+        control: "sdflow".into(),
+        key: format!("s{n}.example"),
+        state: state.into(),
+    });
+    let mut sections = Sections::default();
+    let high = sections.section(Control::Sender, Set::High, None);
+    (high.flowttldown, high.flowvoldown) = (Some(MINUTE), Some(1));
+    let flow = GroupFlow {
+        sections,
+        ..GroupFlow::default()
+    };
+    let (pace, faults) = Pace::new(vec![("isp".to_owned(), flow)], saved.collect());
+    assert_eq!(faults, Vec::<String>::new());
+    for work in [
+        |pace: &Pace| pace.rows(None).len(),
+        |pace: &Pace| {
+            pace.tick();
+            pace.take_switches().len()
+        },
+    ] {
+        let walker = std::thread::spawn({
+            let pace = pace.clone();
+            move || work(&pace)
+        });
+        let began = std::time::Instant::now();
+        let mut longest = Duration::ZERO;
+        while !walker.is_finished() {
+            let asked = std::time::Instant::now();
+            assert_eq!(pace.waiting(), 0);
+            longest = longest.max(asked.elapsed());
+        }
+        let whole = began.elapsed();
+        assert_eq!(walker.join().unwrap(), 100_000);
+        assert!(longest * 4 < whole, "{longest:?} of {whole:?}");
+    }
+}

@@ -1,5 +1,5 @@
 //! What can be seen at the desk without changing anything: who is free, which outbound stands best,
-//! and all states as an operator sees them.
+//! and a state as an operator sees it.
 
 use super::{Case, Desk, Entry, Row, Seen, Travel};
 use crate::flow::ips::Ips;
@@ -68,24 +68,10 @@ impl Desk {
         };
         best.map(|(place, standing)| (place, standing.is_free))
     }
-
-    /// All states of a group, or of all, by group, control and key.
-    pub fn rows(&self, now: Moment, group: Option<&str>) -> Vec<Row> {
-        let mut rows = Vec::new();
-        let wanted = |name: &str| group.is_none_or(|wanted| wanted == name);
-        for (name, states) in self.groups.iter().filter(|(name, _)| wanted(name)) {
-            let ips = states.ips.iter();
-            rows.extend(ips.map(|(ip, e)| row(now, name, Control::Ip, ip.to_string(), e)));
-            let senders = states.senders.iter();
-            let senders = senders.map(|(s, e)| row(now, name, Control::Sender, s.to_string(), e));
-            rows.extend(senders);
-        }
-        rows.sort_by(|a, b| (&a.group, a.control, &a.key).cmp(&(&b.group, b.control, &b.key)));
-        rows
-    }
 }
 
-fn row(now: Moment, group: &str, control: Control, key: String, entry: &Entry) -> Row {
+/// A state as an operator sees it.
+pub(super) fn row(now: Moment, group: &str, control: Control, key: String, entry: &Entry) -> Row {
     let Params { low, high, .. } = entry.params;
     let fill = |window: crate::flow::params::Window| match window.is_on() {
         true => (entry.state.fill(now, window), window.max),

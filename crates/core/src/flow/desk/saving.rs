@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Desk, Entry, Key, Saved};
+use super::{Desk, Entry, GroupFlow, Key, Saved};
 use crate::flow::state::State;
 use crate::flow::{Control, Moment};
 
@@ -99,18 +99,28 @@ impl Desk {
                     continue;
                 }
             };
-            state.restored(now);
-            let states = self.groups.entry(group.into()).or_default();
+            // What was moved is stored anew, lest the next start move it again.
+            let is_moved = state.restored(now);
+            let name: Arc<str> = group.into();
+            let unsaved = &mut self.unsaved;
+            let mut entry_of = |flow: &GroupFlow, key: Key<'_>, state| {
+                let mut entry = Entry::new(flow, key, state);
+                if is_moved {
+                    entry.changed(&name, key, unsaved);
+                }
+                entry
+            };
+            let states = self.groups.entry(name.clone()).or_default();
             if control == Control::Ip.word() {
                 match key.parse::<IpAddr>() {
                     Ok(ip) => {
-                        let entry = Entry::new(&states.flow, Key::Ip(ip), state);
+                        let entry = entry_of(&states.flow, Key::Ip(ip), state);
                         states.ips.insert(ip, entry);
                     }
                     Err(error) => faults.push(format!("{shown}: {error}")),
                 }
             } else {
-                let entry = Entry::new(&states.flow, Key::Sender(&key), state);
+                let entry = entry_of(&states.flow, Key::Sender(&key), state);
                 states.senders.insert(key.into(), entry);
             }
         }

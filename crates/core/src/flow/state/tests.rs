@@ -262,3 +262,44 @@ fn flow_49_flow_50_on_demand_with_sleep_and_lock() {
     assert_eq!(state.sleeps_until(), at(DAY));
     assert!(state.blocked(now, Set::Defcon3, DAY, "p").is_some());
 }
+
+#[test]
+fn t_65_flow_28_after_a_clock_that_was_set_back_all_moments_move_together() {
+    let params = warmup();
+    let mut state = State::new(at(Duration::ZERO));
+    send(&mut state, at(9 * DAY), &params, 3);
+    state.blocked(at(10 * DAY), Set::Defcon1, DAY, "p");
+    send(&mut state, at(10 * DAY + 60 * MINUTE), &params, 2);
+    state.blocked(at(11 * DAY), Set::Defcon1, DAY, "p");
+    let mut ahead = state.clone();
+    assert!(ahead.restored(at(2 * DAY)));
+    // As if no time had passed: nine days less everywhere.
+    assert_eq!(
+        ahead.sleeps_until(),
+        at(3 * DAY),
+        "not a day more than it slept"
+    );
+    assert_eq!(ahead.entered(), at(DAY));
+    let window = Window { ttl: DAY, max: 10 };
+    assert_eq!(ahead.fill(at(2 * DAY), window), 2);
+    let longer = Window {
+        ttl: 2 * DAY,
+        max: 10,
+    };
+    assert_eq!(
+        ahead.fill(
+            at(2 * DAY),
+            Window {
+                ttl: DAY * 2 + MINUTE,
+                ..longer
+            }
+        ),
+        5
+    );
+    assert_eq!(ahead.latest(), at(DAY + 60 * MINUTE));
+    // A clock that went on changes nothing.
+    let mut later = state.clone();
+    assert!(!later.restored(at(12 * DAY)));
+    assert_eq!(later.sleeps_until(), state.sleeps_until());
+    assert_eq!(later.fill(at(12 * DAY), longer), 2);
+}
