@@ -135,7 +135,7 @@ fn look(folder: &Path) -> Result<Vec<Damage>, String> {
     let Some(reader) = reader else {
         return Ok(Vec::new());
     };
-    let mut damage = Vec::new();
+    let mut damage = reader.check().map_err(|fault| fault.to_string())?;
     let which = Selection::default();
     let mut after = None;
     let mut seen = None;
@@ -182,7 +182,7 @@ fn line(damage: &Damage) -> String {
 fn advice(checked: &Checked, repair: bool) -> Vec<String> {
     let mut lines = Vec::new();
     if !checked.whole {
-        lines.push("a server runs: each message was read; stop it to have the database and the counters looked at, too".to_owned());
+        lines.push("a server runs: the database, its counters and each message were read; stop it to have rows looked for that belong to no message".to_owned());
     }
     let damage = &checked.damage;
     if damage.is_empty() {

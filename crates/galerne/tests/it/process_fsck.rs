@@ -75,7 +75,7 @@ async fn queue_26_fsck_finds_the_damaged_message_and_sets_that_one_aside() {
     assert!(
         beside
             .stderr
-            .contains("a server runs: each message was read"),
+            .contains("a server runs: the database, its counters and each message were read"),
         "{beside:?}"
     );
     sound(beside);

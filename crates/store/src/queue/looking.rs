@@ -4,10 +4,11 @@
 use std::io;
 use std::path::Path;
 
-use galerne_core::queue::{Amount, Filter, Kept, Listed, MessageNo, StoreFault};
+use galerne_core::queue::{Amount, Damage, Filter, Kept, Listed, MessageNo, StoreFault};
 use rusqlite::config::DbConfig;
 
 use super::reading::Readers;
+use super::repair::{check_file, counters_are_wrong, of_database};
 
 /// The queue in a folder, for reading.
 pub struct QueueReader {
@@ -50,6 +51,19 @@ impl QueueReader {
         self.readers.read(message)
     }
 
+    /// What is wrong with the database itself and with its counters, as it is at this moment; a
+    /// server may be at work on it.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn check(&self) -> Result<Vec<Damage>, StoreFault> {
+        let mut found = check_file(&self.readers)?;
+        if found.is_empty() && counters_are_wrong(&self.readers)? {
+            found.push(of_database("queue.db: the counters are wrong".to_owned()));
+        }
+        Ok(found)
+    }
+
     /// How much is stored.
     ///
     /// # Errors
@@ -87,7 +101,7 @@ mod tests {
     use galerne_core::queue::QueueStore;
 
     #[test]
-    fn queue_16_the_queue_is_looked_into_with_and_without_a_server() {
+    fn queue_16_queue_26_the_queue_is_looked_into_with_and_without_a_server() {
         let folder = tempfile::tempdir().unwrap();
         assert!(QueueReader::open(folder.path()).unwrap().is_none());
         let options = Options {
@@ -114,6 +128,18 @@ mod tests {
         let accepted = queue.accept(message("one", &["a@example.org"], 100));
         assert_eq!(wait(accepted), Ok(MessageNo(1)));
         looks(1);
+        // The database and its counters, beside the one who writes them.
+        let reader = QueueReader::open(folder.path()).unwrap().unwrap();
+        assert_eq!(reader.check().unwrap(), []);
+        let other = rusqlite::Connection::open(folder.path().join("queue.db")).unwrap();
+        let change = |by: i64| other.execute("UPDATE meta SET deliveries = deliveries + ?1", [by]);
+        assert_eq!(change(7), Ok(1));
+        let found = reader.check().unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].what, "queue.db: the counters are wrong");
+        assert_eq!(change(-7), Ok(1));
+        assert_eq!(reader.check().unwrap(), []);
+        drop(other);
         queue.close();
         drop(queue);
         looks(1);

@@ -13,6 +13,7 @@ use galerne_core::queue::{Damage, Envelope, StoreFault};
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde_json::{Value, json};
 
+use super::reading::Readers;
 use super::segments::{Body, Spot};
 use super::sqlite::SqliteQueue;
 use super::tables::{content_crc, spot};
@@ -63,14 +64,7 @@ impl SqliteQueue {
 
     /// Looks through everything.
     pub(super) fn look_through(&self, repair: bool) -> Result<Vec<Damage>, StoreFault> {
-        let mut found = Vec::new();
-        for line in self.shared.readers.with(quick_check)? {
-            found.push(Damage {
-                id: None,
-                what: format!("{OF_FILE}{line}"),
-                quarantined: false,
-            });
-        }
+        let mut found = check_file(&self.shared.readers)?;
         let mut after = -1;
         loop {
             let numbers = self.shared.readers.with(|c| numbers(c, after))?;
@@ -110,16 +104,7 @@ impl SqliteQueue {
     }
 
     fn look_at_counters(&self, repair: bool, found: &mut Vec<Damage>) -> Result<(), StoreFault> {
-        // One snapshot: the counters are written with what they count.
-        let counted = self.shared.readers.with(|connection| {
-            connection.query_row(
-                "SELECT messages <> (SELECT count(*) FROM message) \
-                 OR deliveries <> (SELECT count(*) FROM delivery) FROM meta",
-                [],
-                |row| row.get::<_, bool>(0),
-            )
-        });
-        let wrong = match counted {
+        let wrong = match counters_are_wrong(&self.shared.readers) {
             Ok(wrong) => wrong,
             // The file itself is damaged, and that was said above.
             Err(_) if !found.is_empty() => return Ok(()),
@@ -130,17 +115,42 @@ impl SqliteQueue {
                 self.wait_for(|answer| Job::Recount { answer })?;
             }
             let end = if repair { "; counted anew" } else { "" };
-            found.push(Damage {
-                id: None,
-                what: format!("queue.db: the counters are wrong{end}"),
-                quarantined: false,
-            });
+            found.push(of_database(format!(
+                "queue.db: the counters are wrong{end}"
+            )));
         }
         Ok(())
     }
 }
 
 /// What SQLite says of its file; empty: all is well.
+/// What is wrong with the database as a file.
+pub(super) fn check_file(readers: &Readers) -> Result<Vec<Damage>, StoreFault> {
+    let lines = readers.with(quick_check)?.into_iter();
+    let each = lines.map(|line| of_database(format!("{OF_FILE}{line}")));
+    Ok(each.collect())
+}
+
+/// One snapshot: the counters are written with what they count.
+pub(super) fn counters_are_wrong(readers: &Readers) -> Result<bool, StoreFault> {
+    readers.with(|connection| {
+        connection.query_row(
+            "SELECT messages <> (SELECT count(*) FROM message) \
+             OR deliveries <> (SELECT count(*) FROM delivery) FROM meta",
+            [],
+            |row| row.get::<_, bool>(0),
+        )
+    })
+}
+
+pub(super) fn of_database(what: String) -> Damage {
+    Damage {
+        id: None,
+        what,
+        quarantined: false,
+    }
+}
+
 fn quick_check(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut statement = connection.prepare(&format!("PRAGMA quick_check({MOST_LINES})"))?;
     let rows = statement.query_map([], |row| row.get::<_, String>(0))?;

@@ -407,8 +407,12 @@ pub fn open_database(folder: &Path, options: &Options) -> Result<Connection, Sto
     match version {
         Ok(VERSION) => {}
         Ok(other) => {
+            let whose = match other > VERSION {
+                true => "made by a later version of galerne: run that one until the queue is empty",
+                false => "which no version of galerne makes",
+            };
             return Err(StoreFault::Broken(format!(
-                "queue.db has the form {other}, made by a later version of galerne"
+                "queue.db has the form {other}, {whose}; this version reads the form {VERSION}. Nothing was changed"
             )));
         }
         Err(error) => return Err(sql_fault(&error)),

@@ -98,14 +98,32 @@ fn queue_2_only_one_process_has_the_queue() {
 }
 
 #[test]
-fn queue_2_a_database_of_a_later_version_is_not_touched() {
+fn t_39_queue_2_a_full_queue_of_another_version_is_refused_clearly_and_not_touched() {
     let folder = tempfile::tempdir().unwrap();
-    open(folder.path()).close();
+    let all = six(folder.path());
     let connection = rusqlite::Connection::open(folder.path().join("queue.db")).unwrap();
-    connection.pragma_update(None, "user_version", 9).unwrap();
+    for (version, words) in [
+        (2, "has the form 2, made by a later version of galerne"),
+        (0, "has the form 0, which no version of galerne makes"),
+    ] {
+        connection
+            .pragma_update(None, "user_version", version)
+            .unwrap();
+        let refused = SqliteQueue::open(folder.path(), options()).map(drop);
+        let text = refused.unwrap_err().to_string();
+        assert!(text.contains(words) && text.contains("form 1"), "{text}");
+        let kept: i64 = connection
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .unwrap();
+        assert_eq!(kept, version);
+    }
+    // The version that made it finds everything.
+    connection.pragma_update(None, "user_version", 1).unwrap();
     drop(connection);
-    let refused = SqliteQueue::open(folder.path(), options()).map(drop);
-    assert!(refused.unwrap_err().to_string().contains("later version"));
+    let queue = open(folder.path());
+    for number in all {
+        assert!(queue.read(number).unwrap().is_some());
+    }
 }
 
 #[test]
