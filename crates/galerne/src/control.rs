@@ -314,6 +314,28 @@ async fn accept(listener: UnixListener, house: Arc<House>, mut stop: watch::Rece
     while requests.join_next().await.is_some() {}
 }
 
+/// The states of flow control, however many: not on the threads of the sessions.
+async fn flow(house: &Arc<House>, group: Option<String>) -> io::Result<String> {
+    let flow = house.flow().clone();
+    let document = tokio::task::spawn_blocking(move || flow.document(group.as_deref()));
+    document.await.map_err(io::Error::other)
+}
+
+/// A switch on demand, on disk when it is answered.
+async fn flow_set(house: &Arc<House>, switch: Switch) -> io::Result<Response> {
+    let house = house.clone();
+    let switched =
+        tokio::task::spawn_blocking(move || house.flow().switch(&house.snapshot(), &switch));
+    let (code, text) = match switched.await.map_err(io::Error::other)? {
+        Ok(text) => (250, text),
+        Err(text) => (501, text),
+    };
+    Ok(Response {
+        code,
+        lines: vec![text],
+    })
+}
+
 async fn answer(house: &Arc<House>, stream: UnixStream) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut line = Vec::new();
@@ -349,18 +371,9 @@ async fn answer(house: &Arc<House>, stream: UnixStream) -> io::Result<()> {
         },
         Ok(Request::Flow { group }) => Response {
             code: 250,
-            lines: vec![house.flow().document(group.as_deref())],
+            lines: vec![flow(house, group).await?],
         },
-        Ok(Request::FlowSet(switch)) => match house.flow().switch(&house.snapshot(), &switch) {
-            Ok(text) => Response {
-                code: 250,
-                lines: vec![text],
-            },
-            Err(text) => Response {
-                code: 501,
-                lines: vec![text],
-            },
-        },
+        Ok(Request::FlowSet(switch)) => flow_set(house, switch).await?,
         Ok(Request::Routes { length }) if length > LARGEST_CHANGE => Response {
             code: 552,
             lines: vec![format!("{length} octets are too many routes at once")],

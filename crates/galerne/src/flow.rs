@@ -95,17 +95,21 @@ impl Flow {
         loop {
             looks.tick().await;
             number = number.wrapping_add(1);
-            if number.is_multiple_of(LOOKS_PER_TICK) {
-                self.pace.tick();
-            }
+            let is_tick = number.is_multiple_of(LOOKS_PER_TICK);
             let flow = self.clone();
-            if let Err(error) = tokio::task::spawn_blocking(move || flow.save()).await {
+            let look = move || {
+                if is_tick {
+                    flow.pace.tick();
+                }
+                flow.save()
+            };
+            if let Err(error) = tokio::task::spawn_blocking(look).await {
                 tracing::error!(%error, "flow states were not stored this time");
             }
         }
     }
 
-    /// The states of a group, or of all, as JSON: an array.
+    /// The states of a group, or of all, as JSON: an array. Blocks.
     pub fn document(&self, group: Option<&str>) -> String {
         let now = self.pace.now();
         let rows = self.pace.rows(None);

@@ -1,10 +1,15 @@
 //! Flow control as an operator sees it: `flow list`, `flow set`, the log, a restart (IF-6, FLOW-41,
 //! FLOW-49, FLOW-50, CONF-36, FLOW-28).
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
 use galerne_sim::sink::{Rule, Sink, SinkOptions, Stage};
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::process::Tree;
+use crate::process::{Server, Tree};
 
 /// A tree whose mail goes to a sink through a relay host with flow sections.
 async fn tree(flow: &str) -> (Tree, Sink) {
@@ -151,5 +156,151 @@ async fn if_6_flow_41_flow_49_conf_36_t_51_states_are_listed_switched_logged_and
     }
     let usage = tree.command("flow set @next low");
     assert_eq!(usage.code, Some(2), "{usage:?}");
+    server.stop();
+}
+
+/// The layer under the clock (crates/faultfs), built in a moment.
+fn faultfs(tree: &Tree) -> PathBuf {
+    let cargo = PathBuf::from(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../faultfs/src/lib.rs");
+    let built = tree.path("libfaultfs.so");
+    let status = Command::new(cargo.with_file_name("rustc"))
+        .args(["--edition", "2024", "--crate-type", "cdylib", "-O", "-o"])
+        .args([&built, &source])
+        .status()
+        .unwrap();
+    assert!(status.success());
+    built
+}
+
+/// What counts in the longer window of the address, as `flow list` says it.
+fn counted(tree: &Tree) -> u64 {
+    of_ip(tree)["high"]["sent"].as_u64().unwrap()
+}
+
+/// As long as FLOW-28 gives for what changed to be on disk.
+const STORED: Duration = Duration::from_secs(1);
+
+/// The process is killed again and again: what it forgets was sent in its last second. How often is
+/// said by `GALERNE_FLOW_KILLS`.
+#[tokio::test]
+async fn flow_28_t_50_a_kill_forgets_the_messages_of_the_last_second_and_no_others() {
+    let asked = std::env::var("GALERNE_FLOW_KILLS").ok();
+    let kills: u64 = asked.and_then(|text| text.parse().ok()).unwrap_or(3);
+    let most = 6 * kills + 10;
+    let flow = FLOW
+        .replace("volmaxhigh = 50", &format!("volmaxhigh = {most}"))
+        .replace("threadmax = 0\n", "threadmax = 0\nchainmax = 3\n");
+    let (tree, sink) = tree(&flow).await;
+    tree.append("galerne.ini", "[relay]\ntimeout = 5\n");
+    let (mut kept, mut late) = (0, 0);
+    for round in 0..kills {
+        let server = tree.run();
+        let found = counted_or_none(&tree);
+        assert!(
+            (kept..=kept + late).contains(&found),
+            "round {round}: {found} of {kept} to {}",
+            kept + late
+        );
+        for _ in 0..2 {
+            assert!(tree.relay("anna@example.org").await.starts_with("250 "));
+        }
+        assert_eq!(counted(&tree), found + 2);
+        tokio::time::sleep(STORED).await;
+        (kept, late) = (found + 2, round % 4);
+        for _ in 0..late {
+            assert!(tree.relay("anna@example.org").await.starts_with("250 "));
+        }
+        server.signal(Signal::KILL);
+        assert_eq!(server.end().signal, Some(9));
+    }
+    // The window is filled up: more than it may hold went by at most what was forgotten.
+    let server = tree.run();
+    let forgotten = sink.messages().len() as u64 - counted(&tree);
+    assert!(forgotten <= (0..kills).map(|round| round % 4).sum());
+    while sink.messages().len() as u64 <= most + forgotten {
+        let reply = tree.relay("anna@example.org").await;
+        if reply.starts_with("451 9.3.1 ") {
+            break;
+        }
+        assert!(reply.starts_with("250 "), "{reply}");
+    }
+    assert_eq!(sink.messages().len() as u64, most + forgotten);
+    assert_eq!(counted(&tree), most);
+    // A block that was answered a second ago is not forgotten either.
+    let ip = tree.ip(1);
+    let set = tree.command(&format!("flow set @next --ip {ip} low"));
+    assert_eq!(set.code, Some(0), "{set:?}");
+    sink.rule(Rule::at(Stage::Rcpt).times(1).reply("421 4.7.0 too many"));
+    assert_eq!(tree.relay("anna@example.org").await, "451 4.7.0 too many");
+    tokio::time::sleep(STORED).await;
+    server.signal(Signal::KILL);
+    assert_eq!(server.end().signal, Some(9));
+    let state = of_ip(&tree);
+    assert_eq!(state["set"], "defcon1");
+    assert!(state["sleep"].as_u64().unwrap() > 3500, "{state}");
+}
+
+fn counted_or_none(tree: &Tree) -> u64 {
+    match states(tree).is_empty() {
+        true => 0,
+        false => counted(tree),
+    }
+}
+
+/// The clock of the host is set while the program runs, and while it does not.
+#[tokio::test]
+async fn flow_28_t_49_t_50_t_65_counters_and_sleep_go_on_when_the_clock_is_set() {
+    const HOUR: i64 = 3600;
+    let (tree, sink) = tree(FLOW).await;
+    tree.append("galerne.ini", "[relay]\ntimeout = 5\n");
+    let layer = faultfs(&tree);
+    let set_clock = |seconds: i64| tree.write("clock", &seconds.to_string());
+    let start = || {
+        let mut command = tree.galerne(["run"]);
+        command.env("LD_PRELOAD", &layer);
+        command.env("FAULTFS_CLOCK", tree.path("clock"));
+        Server::ready(command)
+    };
+    set_clock(0);
+    let server = start();
+    let mut sent = 0;
+    // A year ahead, an hour back: none of it is told to the windows.
+    for seconds in [0, 365 * 24 * HOUR, -HOUR, HOUR, -24 * HOUR] {
+        set_clock(seconds);
+        for _ in 0..2 {
+            assert!(tree.relay("anna@example.org").await.starts_with("250 "));
+        }
+        sent += 2;
+        assert_eq!(counted(&tree), sent, "the clock is wrong by {seconds} s");
+    }
+    server.stop();
+    // It was set back by a day: what lies in its future counts all the same.
+    let server = start();
+    assert_eq!(counted(&tree), sent);
+    sink.rule(Rule::at(Stage::Rcpt).times(1).reply("421 4.7.0 too many"));
+    assert_eq!(tree.relay("anna@example.org").await, "451 4.7.0 too many");
+    let sleeps = |tree: &Tree| of_ip(tree)["sleep"].as_u64().unwrap();
+    assert!((3500..=3600).contains(&sleeps(&tree)));
+    set_clock(-48 * HOUR);
+    assert!((3500..=3600).contains(&sleeps(&tree)));
+    server.stop();
+    // Another day back: it does not sleep for a day longer.
+    let server = start();
+    assert!((3500..=3600).contains(&sleeps(&tree)), "{}", sleeps(&tree));
+    server.stop();
+    // Two hours later the sleep is over; a month later the window is empty.
+    set_clock(-46 * HOUR);
+    let server = start();
+    assert_eq!(sleeps(&tree), 0);
+    assert!(tree.relay("anna@example.org").await.starts_with("250 "));
+    let ip = tree.ip(1);
+    let set = tree.command(&format!("flow set @next --ip {ip} warmup"));
+    assert_eq!(set.code, Some(0), "{set:?}");
+    assert_eq!(counted(&tree), sent + 2, "the blocked one and the last");
+    server.stop();
+    set_clock(30 * 24 * HOUR);
+    let server = start();
+    assert_eq!(counted(&tree), 0);
     server.stop();
 }
