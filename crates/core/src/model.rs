@@ -91,6 +91,8 @@ pub struct Submission {
     pub mode: Mode,
     /// Outbounds that are not to be used now (QUEUE-18).
     pub without: Vec<IpAddr>,
+    /// The outbound to be tried first: the one that a server which lists grey has seen (T-52).
+    pub first: Option<IpAddr>,
     /// It is in the queue: nobody waits, and the times of RFC 5321 hold (QUEUE-25).
     pub queued: bool,
 }

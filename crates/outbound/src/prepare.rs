@@ -1,7 +1,7 @@
 //! Before the first attempt: the group of each recipient by the MX of its domain, its plans, and
 //! the remote addresses of a plan. Lookups wait and are repeated until the deadline (RELAY-69 ff.).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,6 +86,11 @@ pub async fn prepare(
     domain: &str,
 ) -> Result<Prepared, Unprepared> {
     let mut prepared = prepare_all(delivery, submission, routes, domain).await?;
+    if let Some(first) = submission.first {
+        for plan in &mut prepared.plans {
+            begin_with(plan, first);
+        }
+    }
     if submission.without.is_empty() {
         return Ok(prepared);
     }
@@ -107,6 +112,21 @@ pub async fn prepare(
             group: None,
         }),
     }
+}
+
+/// One of the outbounds is tried before the others, if it is among them.
+fn begin_with(plan: &mut Plan, first: IpAddr) {
+    let (mut outbounds, others): (Vec<_>, Vec<_>) = plan
+        .outbounds
+        .iter()
+        .cloned()
+        .partition(|outbound| outbound.address == first);
+    if outbounds.is_empty() {
+        return;
+    }
+    outbounds.extend(others);
+    plan.outbounds = outbounds.into_iter().collect();
+    plan.ordered = true;
 }
 
 /// As `prepare`, with outbounds that are suspended.

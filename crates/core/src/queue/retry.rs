@@ -1,6 +1,7 @@
 //! What follows an attempt for one delivery: it is over, or tried again and when (QUEUE-3, QUEUE-4,
 //! QUEUE-11, QUEUE-12, FLOW-46, FLOW-70, FLOW-73); and what its lane learns from it (QUEUE-15).
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::board::{After, Whom, spread};
@@ -147,6 +148,13 @@ pub fn in_session(progress: &Progress, end: &Settled, terms: &Terms<'_>, chance:
         }
         _ => next(progress, end, terms, chance),
     }
+}
+
+/// The outbound from which a grey-listed delivery is tried again: another address would be a
+/// stranger once more (T-52).
+pub fn first_outbound(deliveries: &[(u32, Progress)]) -> Option<IpAddr> {
+    let mut grey = deliveries.iter().filter(|(_, progress)| progress.greys > 0);
+    grey.find_map(|(_, progress)| progress.outbound.parse().ok())
 }
 
 /// What follows an attempt in the queue. `chance`: any random number.

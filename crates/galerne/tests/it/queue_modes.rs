@@ -198,6 +198,46 @@ async fn queue_12_flow_70_grey_listing_has_its_own_pause_and_uses_up_no_retry() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn t_52_a_grey_listed_message_comes_back_from_the_same_address() {
+    let world = queued(
+        "[relay]\nmode = queue\n== domains/@.ini\n[pattern]\ngrey = GREY(greylist, 90) 450 4.7.1 *again\n",
+    );
+    let mx = world.mx("example.org", "198.51.100.25");
+    for turn in 0..4 {
+        mx.rule(Rule::at(Stage::Rcpt).times(3).reply("450 4.7.1 try again"));
+        // Between two of its attempts the others leave by turns.
+        let _other = world.mx("example.net", "198.51.100.26");
+        world.relay("anna@example.org").await;
+        for _ in 0..=turn {
+            sleep(Duration::from_secs(20)).await;
+            world.relay("bert@example.net").await;
+        }
+        world.queued().empty().await;
+        mx.clear_rules();
+    }
+    let mut addresses: Vec<(String, String)> = Vec::new();
+    for told in world.queued().told() {
+        if let What::Attempt {
+            recipient,
+            outbound,
+            ..
+        } = told.what
+            && recipient == "anna@example.org"
+        {
+            addresses.push((told.id, outbound));
+        }
+    }
+    assert_eq!(addresses.len(), 16, "{addresses:?}");
+    for of_message in addresses.chunk_by(|one, other| one.0 == other.0) {
+        assert_eq!(of_message.len(), 4);
+        let same = of_message.iter().all(|(_, from)| *from == of_message[0].1);
+        assert!(same, "{of_message:?}");
+    }
+    let first: std::collections::BTreeSet<_> = addresses.iter().map(|(_, from)| from).collect();
+    assert_eq!(first.len(), 2, "each address has its turn: {addresses:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn queue_11_ret_39_after_two_days_the_sender_is_told_4_4_7() {
     let world = queued(QUEUE);
     let mx = world.mx("example.org", "198.51.100.25");

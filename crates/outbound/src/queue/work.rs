@@ -178,7 +178,10 @@ impl Queue {
                 return self.later(job, account);
             }
         }
-        let part = self.part(whole, &recipients, job);
+        let part = Submission {
+            first: retry::first_outbound(&ready.deliveries),
+            ..self.part(whole, &recipients, job)
+        };
         let settled = self
             .delivery
             .try_all(&part, Box::pin(std::future::pending()))
