@@ -2,9 +2,11 @@
 //! taken from (RELAY-58, RELAY-59), then route, outbounds, EHLO name, envelope sender and limits.
 //! Pure; called by the delivery driver and by `explain`.
 
+mod grouped;
 mod sources;
 mod times;
 
+pub use grouped::{may_route_group, needs_group, plans_after};
 pub use sources::mode;
 pub use times::{Times, patience, timeout};
 
@@ -39,45 +41,6 @@ pub struct Asked<'a> {
     pub header_from: Option<&'a Mailbox>,
     /// The route table; `None`: there is none.
     pub routes: Option<&'a Draw>,
-}
-
-/// Whether the recipient's group must be known before planning. If not, a relay host is chosen
-/// whatever the group, so the MX lookup may be skipped and the catch-all group be passed.
-pub fn needs_group(settings: &Settings, asked: &Asked<'_>) -> bool {
-    let Asked {
-        account, directive, ..
-    } = *asked;
-    let Some(account) = account else { return true };
-    if !account.routing_by_group.is_empty() {
-        return true;
-    }
-    if let Some(service) = service(asked, &Sources::new(settings, Some(account), "")) {
-        return service.host.group.is_none();
-    }
-    match (
-        account.routing.route.is_present(),
-        account.routing.route.value(),
-    ) {
-        (true, route) => route.is_none_or(Vec::is_empty),
-        (false, _) => hosts_of(directive).next().is_none(),
-    }
-}
-
-/// Whether an order of the account may give `[routing@group]` parameters (CONF-50).
-pub fn may_route_group(account: &Account, group: &str) -> Result<(), Refusal> {
-    let given = &account.authorizedrouting;
-    if given
-        .iter()
-        .any(|name| name == "*" || name.eq_ignore_ascii_case(group))
-    {
-        return Ok(());
-    }
-    let rule = format!("{} [account] authorizedrouting", account.file);
-    Err(Refusal::new(
-        Code::NotAllowed,
-        format!("routing@{group} is not allowed to this account"),
-        rule,
-    ))
 }
 
 /// All plans for one recipient, whose domain belongs to `group`, in order of preference; never

@@ -189,7 +189,7 @@ async fn prepare_by_mx(
     if detected.learned_alias {
         delivery.book.alias(&group.name, domain);
     }
-    let plans = plan::plans(settings, asked, &group, domain)
+    let plans = plan::plans_after(settings, asked, (likely, &unknown), &group, domain)
         .map_err(|r| refused(r, Some(group.clone())))?;
     let by_mx = plans.iter().any(is_by_mx);
     // The group sends it another way than was likely.

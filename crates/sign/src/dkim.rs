@@ -79,7 +79,7 @@ pub fn sign(
         // The signature's own field comes last and without its line end.
         octets.truncate(octets.len().saturating_sub(2));
         let made = signature.key.sign(&octets)?;
-        fold(&STANDARD.encode(made), &mut out);
+        put_base64(&made, &mut out);
         out.extend_from_slice(b"\r\n");
     }
     Ok(out)
@@ -127,7 +127,8 @@ fn put_field(
     put("; s=");
     put(selector);
     put(";\r\n\ti=");
-    put(&quoted(identity));
+    put_quoted(identity, out);
+    let mut put = |text: &str| out.extend_from_slice(text.as_bytes());
     put("@");
     put(domain);
     put("; t=");
@@ -147,25 +148,33 @@ fn put_field(
         column += name.len();
     }
     put(";\r\n\tbh=");
-    put(&STANDARD.encode(body_hash));
-    put(";\r\n\tb=");
+    put_base64(body_hash, out);
+    out.extend_from_slice(b";\r\n\tb=");
 }
 
-/// DKIM-quoted-printable (RFC 6376 §2.11).
-fn quoted(text: &str) -> String {
-    let mut quoted = String::new();
+/// Appends DKIM-quoted-printable (RFC 6376 §2.11).
+fn put_quoted(text: &str, out: &mut Vec<u8>) {
     for octet in text.bytes() {
         match octet {
-            0x21..=0x3a | b'<' | 0x3e..=0x7e => quoted.push(char::from(octet)),
-            other => quoted.push_str(&format!("={other:02X}")),
+            0x21..=0x3a | b'<' | 0x3e..=0x7e => out.push(octet),
+            other => out.extend_from_slice(format!("={other:02X}").as_bytes()),
         }
     }
-    quoted
+}
+
+/// Appends octets in Base64, in lines.
+fn put_base64(octets: &[u8], out: &mut Vec<u8>) {
+    let mut text = [0; 4 * SIGNATURE / 3 + 4];
+    match STANDARD.encode_slice(octets, &mut text) {
+        Ok(length) => fold(text.get(..length).unwrap_or_default(), out),
+        // A longer key than most.
+        Err(_) => fold(STANDARD.encode(octets).as_bytes(), out),
+    }
 }
 
 /// Base64 in lines; white space is no part of the value.
-pub(crate) fn fold(text: &str, out: &mut Vec<u8>) {
-    for (number, line) in text.as_bytes().chunks(LINE - 6).enumerate() {
+pub(crate) fn fold(text: &[u8], out: &mut Vec<u8>) {
+    for (number, line) in text.chunks(LINE - 6).enumerate() {
         if number > 0 {
             out.extend_from_slice(b"\r\n\t ");
         }

@@ -5,6 +5,9 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
+/// Fields that an ordinary message has at most.
+const USUAL: usize = 24;
+
 /// One header field with its line end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field<'a> {
@@ -48,7 +51,7 @@ impl<'a> Instances<'a> {
 /// The fields of a header, from the first octet to the empty line or the end. A line without a
 /// colon belongs to nothing and is left out.
 pub fn fields(header: &[u8]) -> Vec<Field<'_>> {
-    let mut fields = Vec::new();
+    let mut fields = Vec::with_capacity(USUAL);
     let mut rest = header;
     while !rest.is_empty() && !rest.starts_with(b"\r\n") && !rest.starts_with(b"\n") {
         let mut end = 0;

@@ -159,10 +159,8 @@ impl World {
         let unknown = settings.groups.detect(domain, None).group;
         let likely = plan::plans(settings, &asked, &unknown, domain).ok()?;
         let detected = settings.groups.detect(domain, Some(&[&message.mx])).group;
-        let plans = match Arc::ptr_eq(&unknown, &detected) {
-            true => likely,
-            false => plan::plans(settings, &asked, &detected, domain).ok()?,
-        };
+        let before = (likely, &*unknown);
+        let plans = plan::plans_after(settings, &asked, before, &detected, domain).ok()?;
         let plan = plans.first()?;
         let remotes = vec![remote(&message.mx, 1), remote(&message.mx, 2)];
         let mut chase = Chase::new(remotes, plan.outbounds.clone(), plan.maxhop);

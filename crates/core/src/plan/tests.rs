@@ -51,6 +51,7 @@ impl Case {
         let group = Arc::new(self.group.clone());
         let explained = explained_plans(&self.settings, &asked, &group, "example.org");
         let plans = plans(&self.settings, &asked, &group, "example.org");
+        self.check_after(&asked, &group, &plans);
         match (&explained, plans) {
             (Ok(explained), Ok(mut plans)) => {
                 assert_eq!(plans[0].timeout, timeout(&self.settings, &asked));
@@ -67,6 +68,24 @@ impl Case {
     }
 
     /// The plans alone, for tables.
+    /// Planned for another group before, it comes to the same.
+    fn check_after(
+        &self,
+        asked: &Asked<'_>,
+        group: &Arc<Group>,
+        wanted: &Result<Vec<Plan>, Refusal>,
+    ) {
+        for relay in [None, Some("gate".to_owned())] {
+            let mut before = self::group("");
+            before.relay = relay;
+            let before = Arc::new(before);
+            let likely = plans(&self.settings, asked, &before, "example.org").unwrap_or_default();
+            let likely = (likely, &*before);
+            let after = plans_after(&self.settings, asked, likely, group, "example.org");
+            assert_eq!(format!("{after:?}"), format!("{wanted:?}"));
+        }
+    }
+
     fn unexplained(&self) -> Result<Vec<Plan>, Refusal> {
         let asked = self.asked();
         let group = Arc::new(self.group.clone());
