@@ -674,3 +674,5 @@ impl Drop for SessionMark {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod worlds;
