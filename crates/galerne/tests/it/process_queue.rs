@@ -8,6 +8,8 @@ use serde_json::Value;
 
 use crate::process::{MESSAGE, Output, Tree, finish, until};
 
+mod backup;
+
 /// Everything is taken over, nothing is retried while a test runs, and no name server answers.
 const MAIN: &str =
     "[relay]\nmode = queue\ntimeout = 1\n[queue]\nretry = 1h\n[dns]\nresolver = 127.0.0.1:1\n";

@@ -8,6 +8,8 @@ use tokio::net::TcpStream;
 
 use crate::process::{MESSAGE, Server, Tree, until};
 
+mod crowd;
+
 /// Sends everything up to the final dot; the answer is still due.
 async fn up_to_the_dot(tree: &Tree, recipient: &str) -> galerne_sim::client::TestClient<TcpStream> {
     let mut client = tree.greeted().await;
