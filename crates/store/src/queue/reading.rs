@@ -9,6 +9,7 @@ use galerne_core::content::Content;
 use galerne_core::queue::{
     Filter, Kept, Listed, MessageNo, Place, Progress, State, StoreFault, Stored,
 };
+use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::filter::{DELAY_TOLD, DUPLICATE_POSSIBLE, HANDED, HELD, condition};
@@ -111,29 +112,10 @@ impl Readers {
 
     /// What an operator asks for.
     pub fn list(&self, filter: &Filter, most: usize) -> Result<Vec<Listed>, StoreFault> {
-        let mut wanted = condition(filter);
-        // Whatever is gone through comes by the number of the message: oldest first.
-        let from = match wanted.of_message {
-            true => {
-                "message m CROSS JOIN delivery d \
-                 ON d.key >= m.no << 20 AND d.key < (m.no + 1) << 20"
-            }
-            false => "delivery d CROSS JOIN message m ON m.no = d.key >> 20",
-        };
-        let order = if wanted.of_message {
-            "m.no, d.key"
-        } else {
-            "d.key"
-        };
-        let sql = format!(
-            "SELECT {COLUMNS}, m.id, m.reference, m.tags, m.header_id, m.size FROM {from} \
-             WHERE {} ORDER BY {order} LIMIT ?",
-            wanted.sql
-        );
-        wanted.values.push(limit(most).into());
+        let (sql, values) = question(filter, most);
         self.with(|connection| {
             let mut statement = connection.prepare(&sql)?;
-            let rows = statement.query_map(params_from_iter(&wanted.values), listed)?;
+            let rows = statement.query_map(params_from_iter(&values), listed)?;
             rows.collect()
         })
     }
@@ -267,6 +249,31 @@ const PAGE: &str = concat!(
 const COLUMNS_OF_DELIVERY: &str = "SELECT d.key, d.state, d.flags, d.attempts, d.greys, d.next, \
     d.grp, d.route, d.outbound, d.last_reply FROM delivery d";
 
+/// The statement of a list, and its values.
+fn question(filter: &Filter, most: usize) -> (String, Vec<Value>) {
+    let mut wanted = condition(filter);
+    // Whatever is gone through comes by the number of the message: oldest first.
+    let from = match wanted.of_message {
+        true => {
+            "message m CROSS JOIN delivery d \
+             ON d.key >= m.no << 20 AND d.key < (m.no + 1) << 20"
+        }
+        false => "delivery d CROSS JOIN message m ON m.no = d.key >> 20",
+    };
+    let order = if wanted.of_message {
+        "m.no, d.key"
+    } else {
+        "d.key"
+    };
+    let sql = format!(
+        "SELECT {COLUMNS}, m.id, m.reference, m.tags, m.header_id, m.size FROM {from} \
+         WHERE {} ORDER BY {order} LIMIT ?",
+        wanted.sql
+    );
+    wanted.values.push(limit(most).into());
+    (sql, wanted.values)
+}
+
 fn limit(most: usize) -> i64 {
     i64::try_from(most).unwrap_or(i64::MAX)
 }
@@ -319,4 +326,73 @@ fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
         header_id: row.get(17)?,
         size: row.get::<_, i64>(18)?.cast_unsigned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::{Options, SqliteQueue};
+    use galerne_core::queue::{DeliveryNo, QueueStore as _};
+
+    /// Each question about messages with each about deliveries.
+    fn filters() -> Vec<Filter> {
+        let some = || Some("x".to_owned());
+        let of_messages: [fn(&mut Filter, Option<String>); 6] = [
+            |f, x| f.id = x,
+            |f, x| f.user = x,
+            |f, x| f.sender = x,
+            |f, x| f.reference = x,
+            |f, x| f.tag = x,
+            |f, _| f.received_before = Some(1),
+        ];
+        let of_deliveries: [fn(&mut Filter, Option<String>); 8] = [
+            |f, x| f.recipient = x,
+            |f, x| f.domain = x,
+            |f, x| f.group = x,
+            |f, x| f.route = x,
+            |f, _| f.state = Some(State::Waiting),
+            |f, _| f.held = Some(true),
+            |f, _| {
+                f.only = Some(vec![DeliveryNo {
+                    message: MessageNo(1),
+                    recipient: 0,
+                }])
+            },
+            |_, _| (),
+        ];
+        let mut filters = Vec::new();
+        for of_message in of_messages {
+            for of_delivery in of_deliveries {
+                let mut filter = Filter::default();
+                of_message(&mut filter, some());
+                of_delivery(&mut filter, some());
+                filters.push(filter);
+            }
+        }
+        filters
+    }
+
+    #[test]
+    fn queue_16_every_list_goes_by_the_keys_that_are_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options {
+            warm: 0,
+            ..Options::default()
+        };
+        let queue = SqliteQueue::open(folder.path(), options).unwrap();
+        let connection = super::super::sqlite::open_reader(folder.path()).unwrap();
+        for filter in filters() {
+            let (sql, values) = question(&filter, 10);
+            let mut plan = connection
+                .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+                .unwrap();
+            let lines = plan.query_map(params_from_iter(values), |row| row.get::<_, String>(3));
+            let lines: Vec<String> = lines.unwrap().map(Result::unwrap).collect();
+            let text = lines.join("; ");
+            assert!(!text.contains("AUTOMATIC"), "{filter:?}: {text}");
+            let inner = lines.iter().skip(1).any(|line| line.contains("SEARCH"));
+            assert!(inner, "{filter:?}: {text}");
+        }
+        queue.close();
+    }
 }

@@ -438,6 +438,9 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "cache_size", -16000)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // Every question goes by a key. An index made for one question alone would cost it more, and
+    // the list of a user's deliveries in one state the square of their number.
+    connection.pragma_update(None, "automatic_index", false)?;
     Ok(connection)
 }
 
