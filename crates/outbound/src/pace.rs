@@ -8,7 +8,6 @@
 mod line;
 mod walk;
 
-use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
@@ -391,14 +390,7 @@ impl Pace {
         };
         let ticket = waiter.ticket;
         let line = inner.lines.entry(wish.group.clone()).or_default();
-        let turn = line.turns.iter_mut();
-        match turn.into_iter().find(|(name, _)| *name == wish.account) {
-            Some((_, waiters)) => waiters.push_back(waiter),
-            None => {
-                let waiters = VecDeque::from([waiter]);
-                line.turns.push_back((wish.account.clone(), waiters));
-            }
-        }
+        line.joined(waiter);
         // Something may have become free since it was asked.
         self.serve(&mut inner, now, &wish.group);
         ticket

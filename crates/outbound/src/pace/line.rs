@@ -28,6 +28,52 @@ pub(super) struct Line {
     pub(super) armed: Option<(Moment, AbortHandle)>,
     /// Accounts in the order of their turns; each with its waiters, oldest first.
     pub(super) turns: VecDeque<(Arc<str>, VecDeque<Waiter>)>,
+    /// How many of each account were let go; who is new begins with `level`.
+    served: HashMap<Arc<str>, u64>,
+    /// How many whoever was served last had before.
+    level: u64,
+}
+
+impl Line {
+    /// The account at that place had its turn: it comes after those who had fewer, or as many.
+    /// Who could not use what was free thus catches up when something else is.
+    fn served(&mut self, place: usize) {
+        let Some((account, waiters)) = self.turns.remove(place) else {
+            return;
+        };
+        let level = self.count(&account);
+        self.level = level;
+        if waiters.is_empty() {
+            self.served.remove(&account);
+            return;
+        }
+        self.served.insert(account.clone(), level + 1);
+        let after = self
+            .turns
+            .iter()
+            .position(|(other, _)| self.count(other) > level + 1);
+        let after = after.unwrap_or(self.turns.len());
+        self.turns.insert(after, (account, waiters));
+    }
+
+    /// A new waiter, behind the others of his account. An account that has nobody here comes last,
+    /// whatever it had before.
+    pub(super) fn joined(&mut self, waiter: Waiter) {
+        let account = &waiter.wish.account;
+        match self.turns.iter_mut().find(|(name, _)| name == account) {
+            Some((_, waiters)) => waiters.push_back(waiter),
+            None => {
+                self.served.insert(account.clone(), self.level);
+                let account = account.clone();
+                self.turns.push_back((account, VecDeque::from([waiter])));
+            }
+        }
+    }
+
+    fn count(&self, account: &Arc<str>) -> u64 {
+        let count = self.served.get(account).copied();
+        count.unwrap_or(self.level)
+    }
 }
 
 impl Drop for Line {
@@ -160,15 +206,14 @@ impl Inner {
     pub(super) fn serve(&mut self, now: Moment, group: &str) -> Option<Moment> {
         let mut line = self.lines.remove(group)?;
         let mut name = None;
-        let mut passed = 0;
+        // Whoever cannot go keeps its turn before those who were served.
+        let mut place = 0;
         // What was refused in this round need not be asked again for others who want the same.
         let mut refused: Vec<Arc<Wish>> = Vec::new();
-        while passed < line.turns.len() {
-            let Some((account, mut waiters)) = line.turns.pop_front() else {
-                break;
-            };
+        while let Some((_, waiters)) = line.turns.get_mut(place) {
             waiters.retain(|waiter| !waiter.granted.is_closed());
             let Some(first) = waiters.front() else {
+                line.turns.remove(place);
                 continue;
             };
             name.get_or_insert_with(|| first.wish.group.clone());
@@ -182,18 +227,16 @@ impl Inner {
                 }
                 granted.map(|granted| (place, granted))
             });
-            match found.and_then(|(place, granted)| Some((waiters.remove(place)?, granted))) {
-                Some((waiter, granted)) => {
-                    passed = 0;
-                    if let Err(granted) = waiter.granted.send(granted) {
-                        self.unused_grant(now, &waiter.wish, &granted);
-                        refused.clear();
-                    }
-                }
-                None => passed += 1,
-            }
-            if !waiters.is_empty() {
-                line.turns.push_back((account, waiters));
+            let found = found.and_then(|(place, granted)| Some((waiters.remove(place)?, granted)));
+            let Some((waiter, granted)) = found else {
+                place += 1;
+                continue;
+            };
+            line.served(place);
+            if let Err(granted) = waiter.granted.send(granted) {
+                self.unused_grant(now, &waiter.wish, &granted);
+                refused.clear();
+                place = 0;
             }
         }
         let moments = refused.iter().filter_map(|wish| self.earliest(now, wish));
@@ -216,12 +259,9 @@ impl Inner {
             return Some(connection);
         };
         let mut free = Some(connection);
-        for _ in 0..line.turns.len() {
+        let mut place = 0;
+        while let Some((_, waiters)) = line.turns.get_mut(place) {
             let Some(mut connection) = free.take() else {
-                break;
-            };
-            let Some((account, mut waiters)) = line.turns.pop_front() else {
-                free = Some(connection);
                 break;
             };
             waiters.retain(|waiter| !waiter.granted.is_closed());
@@ -230,19 +270,22 @@ impl Inner {
                 Some((place, count))
             });
             let taken = found.and_then(|(place, count)| Some((waiters.remove(place)?, count)));
-            if !waiters.is_empty() {
-                line.turns.push_back((account, waiters));
-            }
             let Some((waiter, count)) = taken else {
                 free = Some(connection);
+                match waiters.is_empty() {
+                    true => drop(line.turns.remove(place)),
+                    false => place += 1,
+                }
                 continue;
             };
+            line.served(place);
             let granted = Granted::InSession(connection, count);
             if let Err(Granted::InSession(back, count)) = waiter.granted.send(granted) {
                 // It has just gone away.
                 let spot = waiter.wish.spot(back.key.outbound);
                 self.desk.given_back(now, spot.case(), count);
                 free = Some(back);
+                place = 0;
             }
         }
         if !line.turns.is_empty() {
