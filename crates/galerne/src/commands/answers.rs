@@ -131,8 +131,9 @@ fn shown(explanation: &Explanation) -> String {
         return match explanation.function {
             None => format!("{}: a success; patterns are not asked\n", explanation.group),
             Some(function) => format!(
-                "{}: no pattern matches: {function} by default\n",
-                explanation.group
+                "{}: no pattern matches: {function} by default\n  {}; the reply is noted in the group's log\n",
+                explanation.group,
+                effect(function)
             ),
         };
     };
@@ -140,14 +141,16 @@ fn shown(explanation: &Explanation) -> String {
         "{}: {pattern} = {function}({})\n",
         explanation.group, explanation.description
     );
+    text.push_str(&format!("  {}\n", effect(function)));
     if function == "FLOW" {
-        let (ip, sender) = (
-            explanation.ipset.unwrap_or(none),
-            explanation.sdset.unwrap_or(none),
-        );
-        text.push_str(&format!(
-            "  set for the IP: {ip}, for the sender: {sender}\n"
-        ));
+        text.push_str(&match (explanation.ipset, explanation.sdset) {
+            (None, None) => "  no set is named: nothing is switched\n".to_owned(),
+            (ip, sender) => format!(
+                "  set for the IP: {}, for the sender: {}\n",
+                ip.unwrap_or("as it is"),
+                sender.unwrap_or("as it is")
+            ),
+        });
     }
     if let Some(delay) = explanation.delay {
         text.push_str(&format!("  retry after {delay} s\n"));
@@ -157,6 +160,17 @@ fn shown(explanation: &Explanation) -> String {
         explanation.source.as_deref().unwrap_or(none)
     ));
     text
+}
+
+/// What a reply of that kind does to its message (FLOW-67 to FLOW-71).
+fn effect(function: &str) -> &'static str {
+    match function {
+        "SOFT" => "temporary: it may be tried again",
+        "HARD" => "the recipient does not exist: never tried again, entered into rfhard",
+        "SPAM" => "refused for its content: never tried again, not entered into rfhard",
+        "GREY" => "grey-listing: tried again later, which uses up no retry",
+        _ => "a block: another address or route is tried",
+    }
 }
 
 fn names(settings: &Settings) -> String {

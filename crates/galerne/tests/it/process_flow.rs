@@ -9,7 +9,7 @@ use galerne_sim::sink::{Rule, Sink, SinkOptions, Stage};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::process::{Server, Tree};
+use crate::process::{Server, Tree, finish};
 
 /// A tree whose mail goes to a sink through a relay host with flow sections.
 async fn tree(flow: &str) -> (Tree, Sink) {
@@ -303,4 +303,31 @@ async fn flow_28_t_49_t_50_t_65_counters_and_sleep_go_on_when_the_clock_is_set()
     let server = start();
     assert_eq!(counted(&tree), 0);
     server.stop();
+}
+
+#[test]
+fn flow_67_flow_71_flow_76_patterns_test_says_what_each_pattern_does() {
+    let tree = Tree::new("");
+    tree.write(
+        "domains/@isp.ini",
+        "[dns]\nmx = *.isp.example\n[pattern]\nnouser = HARD(unknown) 550 5.1.1 *\nspam = SPAM(content) 550 5.7.1 *\ngrey = GREY(greylist, 90) 450 *\nfull = SOFT(full) 452 *\nlisted = FLOW(block, #defcon2) 554 *\nrate = FLOW(rate) 421 *\n",
+    );
+    for (reply, says) in [
+        ("550 5.1.1 no", "never tried again, entered into rfhard"),
+        ("550 5.7.1 no", "never tried again, not entered into rfhard"),
+        ("450 wait", "retry after 90 s"),
+        ("452 full", "temporary: it may be tried again"),
+        (
+            "554 no",
+            "set for the IP: defcon2, for the sender: as it is",
+        ),
+        ("421 no", "no set is named: nothing is switched"),
+        ("599 what", "no pattern matches: SOFT by default"),
+    ] {
+        let line = ["patterns", "test", "@isp", reply];
+        let tested = finish(tree.galerne(line), "");
+        assert_eq!(tested.code, Some(0), "{tested:?}");
+        assert!(tested.stdout.contains(says), "{says}: {tested:?}");
+    }
+    assert_eq!(tree.read("domains/@isp_log.csv"), "", "nothing is recorded");
 }

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
+use galerne_core::flow::Control;
 use galerne_sim::sink::{Rule, Stage};
 use tokio::time::Instant;
 
-use crate::world::{MESSAGE, World};
+use crate::world::{MESSAGE, Talk, World};
 
 /// A group with these lines in the set that every new address and sender has.
 fn isp(ip: &str, more: &str) -> String {
@@ -394,4 +395,66 @@ async fn relay_42_a_session_in_clear_is_the_same_under_each_name_of_the_remote()
         assert!(world.relay(to).await.starts_with("250 "));
     }
     assert_eq!(sessions(&mx), [1, 1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn flow_48_connection_failures_neither_count_nor_reset_and_a_known_reply_resets() {
+    let config = isp(
+        "errmax = 2\nflowerr = defcon1\n[pattern]\nfull = SOFT(full) 452 *",
+        "== users/demo.ini\n[routing]\nip = 192.0.2.10\n[message]\ntimeout = 20",
+    );
+    let world = world(&config);
+    let mx = world.mx("isp.example", "198.51.100.25");
+    let set = || world.delivery.pace().rows(Some("isp"))[0].set.word();
+    let unknown = || async {
+        mx.rule(Rule::at(Stage::Rcpt).times(1).reply("550 no idea"));
+        assert_eq!(world.relay(TO).await, "550 no idea");
+    };
+    let fails = |rule: Rule| {
+        let (world, mx) = (&world, &mx);
+        mx.rule(rule);
+        async move {
+            for _ in 0..3 {
+                let reply = world.relay(TO).await;
+                assert!(reply.starts_with("451 "), "{reply}");
+            }
+            mx.clear_rules();
+        }
+    };
+    // They do not count.
+    fails(Rule::at(Stage::Mail).close()).await;
+    assert_eq!(set(), "warmup");
+    // A known reply between two unknown ones resets.
+    unknown().await;
+    mx.rule(Rule::at(Stage::Rcpt).times(1).reply("452 full"));
+    assert_eq!(world.relay(TO).await, "452 full");
+    unknown().await;
+    assert_eq!(set(), "warmup");
+    // Connection failures do not.
+    fails(Rule::at(Stage::Rcpt).close()).await;
+    assert_eq!(set(), "warmup");
+    unknown().await;
+    assert_eq!(set(), "defcon1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn flow_4_the_sender_is_that_of_the_outbound_envelope_else_of_the_from_field() {
+    let senders = |config: &'static str, from: &'static str| async move {
+        let world = world(&isp("", config));
+        let _mx = world.mx("isp.example", "198.51.100.25");
+        let mut client = world.login().await;
+        client.envelope(from, &[TO]).await;
+        let message = "From: <orders@From.Example>\r\n\r\nHello\r\n";
+        let reply = client.content(message.as_bytes()).await.unwrap().text();
+        assert!(reply.starts_with("250 "), "{reply}");
+        let rows = world.delivery.pace().rows(Some("isp"));
+        let senders = rows
+            .into_iter()
+            .filter(|row| row.control == Control::Sender);
+        senders.map(|row| row.key).collect::<Vec<_>>()
+    };
+    assert_eq!(senders("", "a@Shop.Example").await, ["shop.example"]);
+    assert_eq!(senders("", "").await, ["from.example"]);
+    let rewritten = "== users/demo.ini\n[routing]\nenvelopefrom = bounce@news.example";
+    assert_eq!(senders(rewritten, "a@shop.example").await, ["news.example"]);
 }

@@ -1,8 +1,12 @@
 //! Where to, from where, in whose name (RELAY-44 to RELAY-47, RELAY-56 to RELAY-59, ROUTE-1 to
 //! ROUTE-4, ROUTE-37, ROUTE-38, CONF-78).
 
+use std::sync::Arc;
+
+use galerne_core::queue::What;
 use galerne_sim::net::Fate;
 use galerne_sim::sink::{Rule, Sink, SinkOptions, Stage};
+use galerne_store::MemoryQueue;
 
 use crate::world::{MESSAGE, Talk, World, directed};
 
@@ -377,4 +381,48 @@ async fn route_37_each_family_to_its_own() {
         world.send(&["anna@six.example"], &order).await,
         "451 9.3.2 X-SMTP-R-API no outbound address can reach the address family of mx.six.example"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn route_55_route_56_the_queue_tries_a_service_for_two_days_by_its_own_steps() {
+    const MINUTE: u64 = 60;
+    let world = World::with_queue(
+        "[relay]\nmode = queue\n[queue]\nretry = 1 2 3\n== users/demo.ini\n[relay@example.com]\ntarget = relay.target.example\n",
+        Arc::new(MemoryQueue::default()),
+    );
+    world.zone("relay.target.example. A 198.51.100.40");
+    let target = world.sink("198.51.100.40:25".parse().unwrap(), SinkOptions::default());
+    let mx = world.mx("example.org", "198.51.100.25");
+    let _home = world.mx("example.com", "198.51.100.27");
+    target.rule(
+        Rule::at(Stage::Rcpt)
+            .recipient("anna")
+            .reply("451 4.3.0 later"),
+    );
+    let reply = world.relay("anna@example.org").await;
+    assert!(reply.starts_with("250 2.0.0 queued as "), "{reply}");
+    world.queued().empty().await;
+    let told = world.queued().told();
+    let began = told[0].at;
+    let attempts = told.iter().filter(|told| {
+        matches!(&told.what, What::Attempt { recipient, .. } if recipient == "anna@example.org")
+    });
+    let at: Vec<u64> = attempts.map(|told| (told.at - began) / 1000).collect();
+    let pauses: Vec<u64> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let steps = [5, 10, 20, 40].into_iter().chain(std::iter::repeat(60));
+    // The last attempt is made when the two days are over.
+    for (pause, step) in pauses.iter().zip(steps).take(pauses.len() - 1) {
+        let near = step * MINUTE * 9 / 10..=step * MINUTE * 11 / 10 + 5;
+        assert!(near.contains(pause), "{pauses:?}");
+    }
+    assert!(at.len() > 45, "{at:?}");
+    let last = at.last().unwrap() / 3600;
+    assert!((46..=48).contains(&last), "{last}");
+    let ended = world.queued().ended();
+    let of_anna = ended
+        .iter()
+        .find(|(recipient, _)| recipient == "anna@example.org");
+    assert_eq!(of_anna.unwrap().1, "expired");
+    assert_eq!(mx.messages().len(), 0);
+    assert_eq!(world.lists.list("rfhard").len(), 0, "a soft bounce");
 }
