@@ -251,7 +251,13 @@ impl Desk {
         let mut granted = wanted;
         let mut refused: Option<Verdict> = None;
         for (control, entry) in [(Control::Ip, ip), (Control::Sender, sender)] {
-            match entry.state.may_send(now, &entry.params, wanted) {
+            // For one message it is known already in most cases.
+            let has_room = control == Control::Ip && wanted == 1 && look.has_room;
+            let room = match has_room {
+                true => Ok(1),
+                false => entry.state.may_send(now, &entry.params, wanted),
+            };
+            match room {
                 Ok(count) => granted = granted.min(count),
                 Err((Some(at), limit)) => {
                     refused = later(refused, Verdict::NotBefore(at, control, limit));
@@ -433,6 +439,7 @@ impl Desk {
             ip: ip.map_or_else(|| new(Key::Ip(case.ip)), Seen::Known),
             sender: sender.map_or_else(|| new(Key::Sender(case.sender)), Seen::Known),
             is_catch_all: states.is_some_and(|states| states.flow.is_catch_all),
+            has_room: states.is_some_and(|states| states.ips.has_room(now, case.ip)),
         }
     }
 
@@ -535,6 +542,8 @@ struct Look<'a> {
     ip: Seen<'a>,
     sender: Seen<'a>,
     is_catch_all: bool,
+    /// The windows of the IP are known to have room for one message.
+    has_room: bool,
 }
 
 enum Seen<'a> {

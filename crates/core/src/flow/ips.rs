@@ -11,7 +11,9 @@ use crate::outbounds::{Outbounds, Place};
 #[derive(Debug, Default)]
 pub(super) struct Ips {
     places: Vec<Place>,
-    known: Vec<Known>,
+    /// Until when `standings` hold, if nothing happens; 0: the entry is to be looked at.
+    until: Vec<Moment>,
+    standings: Vec<Standing>,
     entries: Vec<(IpAddr, Box<Entry>)>,
     aligned: Aligned,
 }
@@ -22,16 +24,18 @@ struct Aligned {
     /// It has not become false since.
     is_whole: bool,
     list: Outbounds,
-    /// For each entry its place in the list.
-    places: Vec<Option<u32>>,
+    /// For each entry its place in the list, or `NOWHERE`.
+    places: Vec<u32>,
     /// Places in the list that have no entry, in order.
     new: Vec<u32>,
 }
 
+const NOWHERE: u32 = u32::MAX;
+
 /// What is known of an IP without looking at its state.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Known {
-    /// Until when this holds, if nothing happens; 0: it is to be looked at.
+    /// Until when this holds, if nothing happens.
     pub(super) until: Moment,
     /// From when on a message may go from it.
     pub(super) free_at: Moment,
@@ -39,36 +43,29 @@ pub(super) struct Known {
     pub(super) unused: u32,
 }
 
-impl Known {
-    const NOTHING: Known = Known {
-        until: Moment(0),
-        free_at: Moment(0),
-        unused: Standing::NEW.unused,
-    };
-
-    fn standing(&self, now: Moment) -> Standing {
-        Standing {
-            is_free: self.free_at <= now,
-            unused: self.unused,
-        }
-    }
-}
-
-/// How an IP stands among others.
+/// How an IP stands among others: in one number, so that hundreds are compared in a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Standing {
-    /// As far as its own limits go, a message may go from it now.
-    pub(super) is_free: bool,
-    /// The unused part of its windows, in millionths.
-    pub(super) unused: u32,
-}
+pub(super) struct Standing(u32);
 
 impl Standing {
     /// An address that has not sent to the group yet.
-    pub(super) const NEW: Standing = Standing {
-        is_free: true,
-        unused: 1_000_000,
-    };
+    pub(super) const NEW: Standing = Standing(Self::FREE | 1_000_000);
+    const FREE: u32 = 1 << 31;
+
+    fn new(is_free: bool, unused: u32) -> Self {
+        let unused = unused.min(Self::FREE - 1);
+        Standing(if is_free { Self::FREE | unused } else { unused })
+    }
+
+    /// As far as its own limits go, a message may go from it now.
+    pub(super) fn is_free(self) -> bool {
+        self.0 & Self::FREE != 0
+    }
+
+    /// Its windows have room for one.
+    fn has_room(self) -> bool {
+        self.0 & !Self::FREE > 0
+    }
 }
 
 impl Ips {
@@ -86,34 +83,57 @@ impl Ips {
     /// The entry, to be changed.
     pub(super) fn get_mut(&mut self, ip: IpAddr) -> Option<&mut Entry> {
         let at = self.places.binary_search(&Place::of(ip)).ok()?;
-        self.known.get_mut(at)?.until = Moment(0);
+        *self.until.get_mut(at)? = Moment(0);
         self.entries.get_mut(at).map(|(_, entry)| &mut **entry)
     }
 
     /// Looks at an entry while it is at hand.
     pub(super) fn look(&mut self, now: Moment, ip: IpAddr) {
-        let Ok(at) = self.places.binary_search(&Place::of(ip)) else {
+        if let Ok(at) = self.places.binary_search(&Place::of(ip)) {
+            self.look_at(now, at);
+        }
+    }
+
+    fn look_at(&mut self, now: Moment, at: usize) {
+        let Some((_, entry)) = self.entries.get(at) else {
             return;
         };
-        if let (Some(known), Some((_, entry))) = (self.known.get_mut(at), self.entries.get(at)) {
-            *known = entry.known(now);
+        let known = entry.known(now);
+        let is_free = known.free_at <= now;
+        if let (Some(until), Some(standing)) = (self.until.get_mut(at), self.standings.get_mut(at))
+        {
+            *standing = Standing::new(is_free, known.unused);
+            *until = match is_free {
+                true => known.until,
+                false => known.until.min(known.free_at),
+            };
         }
+    }
+
+    /// Whether the windows of an IP are known to have room for one message now.
+    pub(super) fn has_room(&self, now: Moment, ip: IpAddr) -> bool {
+        let Ok(at) = self.places.binary_search(&Place::of(ip)) else {
+            return false;
+        };
+        let (until, standing) = (self.until.get(at), self.standings.get(at));
+        until.is_some_and(|until| *until > now) && standing.is_some_and(|s| s.has_room())
     }
 
     pub(super) fn insert(&mut self, ip: IpAddr, entry: Entry) {
         let place = Place::of(ip);
-        let known = Known::NOTHING;
         match self.places.binary_search(&place) {
             Ok(at) => {
-                if let (Some(old), Some(k)) = (self.entries.get_mut(at), self.known.get_mut(at)) {
+                if let (Some(old), Some(until)) = (self.entries.get_mut(at), self.until.get_mut(at))
+                {
                     *old.1 = entry;
-                    *k = known;
+                    *until = Moment(0);
                 }
             }
             Err(at) => {
                 self.aligned.is_whole = false;
                 self.places.insert(at, place);
-                self.known.insert(at, known);
+                self.until.insert(at, Moment(0));
+                self.standings.insert(at, Standing::NEW);
                 self.entries.insert(at, (ip, Box::new(entry)));
             }
         }
@@ -123,16 +143,16 @@ impl Ips {
         self.entries.iter().map(|(ip, entry)| (*ip, &**entry))
     }
 
-    /// So many entries from that place on, each with what is known of it: who changes an entry
-    /// sets `until` to 0.
+    /// So many entries from that place on, each with until when what is known of it holds: who
+    /// changes an entry sets it to 0.
     pub(super) fn some_mut(
         &mut self,
         from: usize,
         most: usize,
-    ) -> impl Iterator<Item = (IpAddr, &mut Entry, &mut Known)> {
-        let entries = self.entries.iter_mut().zip(&mut self.known);
+    ) -> impl Iterator<Item = (IpAddr, &mut Entry, &mut Moment)> {
+        let entries = self.entries.iter_mut().zip(&mut self.until);
         let some = entries.skip(from).take(most);
-        some.map(|((ip, entry), known)| (*ip, &mut **entry, known))
+        some.map(|((ip, entry), until)| (*ip, &mut **entry, until))
     }
 
     /// How many there are.
@@ -142,9 +162,7 @@ impl Ips {
 
     /// All entries, to be changed.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (IpAddr, &mut Entry)> {
-        for known in &mut self.known {
-            known.until = Moment(0);
-        }
+        self.until.fill(Moment(0));
         let entries = self.entries.iter_mut();
         entries.map(|(ip, entry)| (*ip, &mut **entry))
     }
@@ -159,6 +177,7 @@ impl Ips {
         may: &dyn Fn(usize) -> bool,
     ) -> Option<(usize, Standing)> {
         self.align(outbounds);
+        self.look_at_stale(now);
         let count = outbounds.len();
         let turn = turn % count.max(1);
         // How many turns it would be until it comes first.
@@ -167,19 +186,19 @@ impl Ips {
             false => place + count - turn,
         };
         let mut best: Option<(Standing, usize)> = None;
-        let places = &self.aligned.places;
-        for ((known, place), (_, entry)) in self.known.iter_mut().zip(places).zip(&self.entries) {
-            if known.until <= now {
-                *known = entry.known(now);
-            }
-            let standing = known.standing(now);
-            let Some(place) = *place else { continue };
-            let place = place as usize;
-            let is_better = best.as_ref().is_none_or(|(better, other)| {
-                standing > *better || (standing == *better && distance(place) < distance(*other))
-            });
-            if is_better && may(place) {
-                best = Some((standing, place));
+        let mut below = None;
+        while best.is_none() {
+            let Some(top) = self.highest(below) else {
+                break;
+            };
+            below = Some(top);
+            let each = self.standings.iter().zip(&self.aligned.places);
+            for (_, place) in each.filter(|(standing, _)| **standing == top) {
+                let place = *place as usize;
+                let is_nearer = best.is_none_or(|(_, other)| distance(place) < distance(other));
+                if place != NOWHERE as usize && is_nearer && may(place) {
+                    best = Some((top, place));
+                }
             }
         }
         // Of those that are new here the first is as good as any other.
@@ -200,6 +219,31 @@ impl Ips {
         best.map(|(standing, place)| (place, standing))
     }
 
+    /// What is known no longer is looked at again.
+    fn look_at_stale(&mut self, now: Moment) {
+        let stale = |stale: bool, until: &Moment| stale | (*until <= now);
+        if !self.until.iter().fold(false, stale) {
+            return;
+        }
+        for at in 0..self.until.len() {
+            if self.until.get(at).is_some_and(|until| *until <= now) {
+                self.look_at(now, at);
+            }
+        }
+    }
+
+    /// The highest standing of those in the list, below another.
+    fn highest(&self, below: Option<Standing>) -> Option<Standing> {
+        let bound = below.map_or(u32::MAX, |standing| standing.0);
+        let each = self.standings.iter().zip(&self.aligned.places);
+        // One more than a standing; 0: not in the list. No branches: compilers take many at once.
+        let highest = each.fold(0, |highest: u32, (standing, place)| {
+            let counts = (*place != NOWHERE) & (standing.0 < bound);
+            highest.max(if counts { standing.0 + 1 } else { 0 })
+        });
+        highest.checked_sub(1).map(Standing)
+    }
+
     /// Finds out where each entry stands in this list, unless it was the same list the last time.
     fn align(&mut self, outbounds: &Outbounds) {
         let aligned = &mut self.aligned;
@@ -214,7 +258,9 @@ impl Ips {
                 aligned.new.push(*new as u32);
             }
             let here = all.next_if(|(place, _)| place == known);
-            aligned.places.push(here.map(|(_, place)| *place as u32));
+            aligned
+                .places
+                .push(here.map_or(NOWHERE, |(_, place)| *place as u32));
         }
         aligned.new.extend(all.map(|(_, place)| *place as u32));
         aligned.new.sort_unstable();

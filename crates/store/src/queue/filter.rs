@@ -99,6 +99,34 @@ pub fn condition(filter: &Filter) -> Condition {
     made
 }
 
+/// What is asked of the message and what of the delivery, apart, behind `filter.after`; `None`: one
+/// of them is nothing, or the deliveries are named one by one.
+pub fn parts(filter: &Filter) -> Option<(Condition, Condition)> {
+    let mut of_message = Condition {
+        sql: "1".to_owned(),
+        ..Condition::default()
+    };
+    let mut of_delivery = Condition {
+        sql: "1".to_owned(),
+        ..Condition::default()
+    };
+    of_message.message_part(filter);
+    let anywhere = Filter {
+        after: None,
+        ..filter.clone()
+    };
+    of_delivery.delivery_part(&anywhere);
+    if !of_message.of_message || of_delivery.values.is_empty() {
+        return None;
+    }
+    if let Some(after) = filter.after {
+        let no = Value::Integer(after.message.0.cast_signed());
+        of_message.all("m.no >= ?", vec![no]);
+        of_delivery.all("d.key > ?", vec![Value::Integer(key(after))]);
+    }
+    Some((of_message, of_delivery))
+}
+
 impl Condition {
     fn message_part(&mut self, filter: &Filter) {
         if let Some(id) = &filter.id {

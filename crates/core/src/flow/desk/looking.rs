@@ -66,7 +66,7 @@ impl Desk {
             Some(states) => states.ips.best(now, outbounds, turn, may),
             None => Ips::default().best(now, outbounds, turn, may),
         };
-        best.map(|(place, standing)| (place, standing.is_free))
+        best.map(|(place, standing)| (place, standing.is_free()))
     }
 }
 

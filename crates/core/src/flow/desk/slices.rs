@@ -101,9 +101,9 @@ impl Desk {
         };
         match slice {
             Slice::Ips(from) => {
-                for (ip, entry, known) in ips.some_mut(from, MOST) {
+                for (ip, entry, until) in ips.some_mut(from, MOST) {
                     if evaluate(Key::Ip(ip), entry) {
-                        known.until = Moment(0);
+                        *until = Moment(0);
                     }
                 }
             }
