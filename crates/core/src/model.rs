@@ -11,6 +11,7 @@ pub use galerne_smtp::{Mailbox, Reply, ReversePath};
 use crate::content::{Content, Patch};
 use crate::directive::Directive;
 use crate::flow::{Control, Moment};
+use crate::queue::board::Closed;
 use crate::refusal::Refusal;
 use crate::settings::{Account, Group, Mode, OutboundIp, Outbounds, RelayHost, Ssl};
 use crate::signing::Signing;
@@ -91,6 +92,8 @@ pub struct Submission {
     pub mode: Mode,
     /// Outbounds that are not to be used now (QUEUE-18).
     pub without: Vec<IpAddr>,
+    /// Suspended lanes to which it may turn out to belong (QUEUE-18).
+    pub closed: Vec<Closed>,
     /// The outbound to be tried first: the one that a server which lists grey has seen (T-52).
     pub first: Option<IpAddr>,
     /// It is in the queue: nobody waits, and the times of RFC 5321 hold (QUEUE-25).

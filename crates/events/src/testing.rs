@@ -216,6 +216,7 @@ pub(crate) fn submission(recipients: &[&str]) -> Submission {
         mode: galerne_core::settings::Mode::Sync,
         queued: false,
         without: Vec::new(),
+        closed: Vec::new(),
         first: None,
     }
 }

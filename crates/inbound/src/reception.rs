@@ -155,6 +155,7 @@ fn submission(
         mode,
         queued: false,
         without: Vec::new(),
+        closed: Vec::new(),
         first: None,
     }))
 }

@@ -28,7 +28,7 @@ use crate::cancel::Cancelled;
 use crate::delivery::Delivery;
 use crate::demand::{demand_of_host, demand_of_mx};
 use crate::pace::{Leave, SessionMark, Spot, Wish};
-use crate::prepare::{Asking, Prepared, relay_remotes, remotes};
+use crate::prepare::{Asking, Prepared, relay_remotes, remotes, time_for_names};
 use crate::seal::{Fields, Seals};
 
 /// One recipient on its way.
@@ -164,7 +164,10 @@ impl<'a> Run<'a> {
             let found = match remotes(submission, plan, destination) {
                 Ok(remotes) => Ok(remotes),
                 Err(host) => {
-                    let looking = relay_remotes(delivery, host, self.deadline, asking);
+                    let now = Instant::now();
+                    let left = self.deadline.saturating_duration_since(now);
+                    let until = now + time_for_names(submission, left);
+                    let looking = relay_remotes(delivery, host, until, asking);
                     match cancelled.unless(looking).await {
                         Some(found) => found,
                         None => return self.end_all(plan, Ending::Cancelled),

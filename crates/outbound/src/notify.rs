@@ -225,6 +225,7 @@ pub fn submission_of(
         mode: Mode::Sync,
         queued: false,
         without: Vec::new(),
+        closed: Vec::new(),
         first: None,
     }
 }

@@ -1,12 +1,15 @@
 //! Before the first attempt: the group of each recipient by the MX of its domain, its plans, and
 //! the remote addresses of a plan. Lookups wait and are repeated until the deadline (RELAY-69 ff.).
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use galerne_core::model::{NextHop, Plan, Remote, Submission};
 use galerne_core::plan::{self, Asked};
+use galerne_core::queue::board::Closed;
+use galerne_core::queue::lane;
 use galerne_core::refusal::{Code, Refusal};
 use galerne_core::routes::Draw;
 use galerne_core::settings::{Group, RelayHost, Ssl};
@@ -41,12 +44,29 @@ pub enum Unprepared {
         refusal: Refusal,
         group: Option<Arc<Group>>,
     },
+    /// It belongs to a lane that an operator has suspended (QUEUE-18).
+    Suspended {
+        lane: String,
+        group: Arc<Group>,
+        host: Option<Arc<RelayHost>>,
+    },
     /// No name server answered in time.
     DnsFailed { domain: String },
 }
 
 /// How long a name is waited for when there is another way without it.
 const SOON: Duration = Duration::from_secs(5);
+/// How long a message of the queue holds its place while no name server answers: it is tried again
+/// later, and others need the place.
+const QUEUED: Duration = Duration::from_secs(10);
+
+/// How long names are looked up for a message that has so much time in all.
+pub fn time_for_names(submission: &Submission, timeout: Duration) -> Duration {
+    match submission.queued {
+        true => timeout.min(QUEUED),
+        false => timeout,
+    }
+}
 
 /// How often a name is looked up that does not resolve now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,13 +111,14 @@ pub async fn prepare(
             begin_with(plan, first);
         }
     }
-    if submission.without.is_empty() {
+    let without = suspended(submission, &prepared, domain)?;
+    if without.is_empty() {
         return Ok(prepared);
     }
     // An operator has suspended some outbounds (QUEUE-18).
     for plan in &mut prepared.plans {
         let left = plan.outbounds.iter();
-        let left = left.filter(|o| !submission.without.contains(&o.address));
+        let left = left.filter(|o| !without.contains(&o.address));
         plan.outbounds = left.cloned().collect();
     }
     prepared.plans.retain(|plan| !plan.outbounds.is_empty());
@@ -110,6 +131,38 @@ pub async fn prepare(
                 "QUEUE-18",
             ),
             group: None,
+        }),
+    }
+}
+
+/// The outbounds that are suspended for this mail, now that its lane is known.
+fn suspended<'a>(
+    submission: &'a Submission,
+    prepared: &Prepared,
+    domain: &str,
+) -> Result<Cow<'a, [IpAddr]>, Unprepared> {
+    let without = Cow::Borrowed(submission.without.as_slice());
+    let Some(first) = prepared.plans.first() else {
+        return Ok(without);
+    };
+    if submission.closed.is_empty() {
+        return Ok(without);
+    }
+    let lane = lane::of_plan(first, &first.group.name, domain);
+    let (mut without, mut is_whole) = (without, false);
+    let is_this = |closed: &&Closed| closed.lane.eq_ignore_ascii_case(&lane);
+    for closed in submission.closed.iter().filter(is_this) {
+        match closed.outbound {
+            Some(outbound) => without.to_mut().push(outbound),
+            None => is_whole = true,
+        }
+    }
+    match is_whole {
+        false => Ok(without),
+        true => Err(Unprepared::Suspended {
+            group: first.group.clone(),
+            host: first.route.next_hop.host().cloned(),
+            lane,
         }),
     }
 }
@@ -163,6 +216,7 @@ async fn prepare_by_mx(
     let refused = |refusal, group| Unprepared::Refused { refusal, group };
     let settings = &submission.settings;
     let timeout = plan::timeout(settings, asked);
+    let timeout = time_for_names(submission, timeout);
     let deadline = Instant::from_std(submission.received) + timeout;
     // Where no route goes by MX as far as is known, the MX only tell the group: mail does not
     // wait for name servers that fail (FLOW-56).

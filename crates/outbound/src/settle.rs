@@ -7,13 +7,14 @@ use galerne_core::answer::{Ending, Manner, combine, conclude, without_dsn};
 use galerne_core::model::{Answer, Attempt, Class, Outcome, Qualification, Settled, Submission};
 use galerne_core::plan;
 use galerne_core::ports::{ListEntry, UnknownError};
+use galerne_core::queue::lane;
 use galerne_core::refusal::Refusal;
 use galerne_core::settings::{Group, HostKind};
 use galerne_smtp::Reply;
 
 use crate::delivery::Delivery;
 use crate::notify;
-use crate::prepare::{Unprepared, asked};
+use crate::prepare::{Unprepared, asked, time_for_names};
 
 /// The system list of hard bounces (CONF-58).
 const HARD_LIST: &str = "rfhard";
@@ -130,6 +131,15 @@ pub fn unprepared(submission: &Submission, index: usize, why: &Unprepared) -> Se
         Unprepared::Refused { refusal, group } => {
             end(submission, index, group.clone(), Ending::Refused(refusal))
         }
+        Unprepared::Suspended { lane, group, host } => Settled {
+            host: host.clone(),
+            ..end(
+                submission,
+                index,
+                Some(group.clone()),
+                Ending::Refused(&lane::suspended(lane)),
+            )
+        },
         Unprepared::DnsFailed { domain } => {
             end(submission, index, None, Ending::DnsFailed { domain })
         }
@@ -170,11 +180,12 @@ fn end(
         blocktemp: settings.rfrelay.blocktemp,
         permcode: settings.rfrelay.permcode,
     };
-    let conclusion = conclude(
-        ending,
-        manner,
-        plan::timeout(settings, &asked(submission, None)),
-    );
+    let timeout = plan::timeout(settings, &asked(submission, None));
+    let timeout = match ending {
+        Ending::DnsFailed { .. } => time_for_names(submission, timeout),
+        _ => timeout,
+    };
+    let conclusion = conclude(ending, manner, timeout);
     let recipient = match submission
         .recipients
         .get(index)

@@ -29,7 +29,7 @@ pub use operator::Touched;
 pub use rows::{Counts, LaneRow, Standing, Tally};
 pub use slab::End;
 use slab::{Link, Linked, List, Slab};
-pub use suspension::{MOST_RULES, Rule, RuleNo};
+pub use suspension::{Closed, MOST_RULES, Rule, RuleNo};
 
 /// Recipients of one job, by their index in the envelope.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,6 +113,8 @@ pub struct Job {
     pub is_probe: bool,
     /// Outbounds that are suspended for it.
     pub without: Vec<IpAddr>,
+    /// Suspended lanes to which it may turn out to belong.
+    pub closed: Vec<Closed>,
 }
 
 /// Names a running job.
@@ -512,6 +514,7 @@ impl Board {
             tell: (slot.tell < u64::MAX).then_some(slot.tell),
             is_probe,
             without: self.lanes.without(line),
+            closed: self.lanes.closed(line),
         }
     }
 

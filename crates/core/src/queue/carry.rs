@@ -117,6 +117,7 @@ pub fn submission(
         mode: Mode::Queue,
         queued: true,
         without: Vec::new(),
+        closed: Vec::new(),
         first: None,
     })
 }

@@ -1,7 +1,8 @@
 //! The lane of a delivery: what shares a destination waits together (QUEUE-14).
 
-use crate::model::{NextHop, Settled};
+use crate::model::{NextHop, Plan, Settled};
 use crate::plan::{self, Asked};
+use crate::refusal::{Code, Refusal};
 use crate::snapshot::Snapshot;
 
 /// The lane of a recipient, as far as it is known without asking a name server: the relay host, the
@@ -14,11 +15,33 @@ pub fn lane(snapshot: &Snapshot, asked: &Asked<'_>, domain: &str) -> String {
     };
     let plans = plan::plans(snapshot, asked, &group, domain);
     let first = plans.as_ref().ok().and_then(|plans| plans.first());
-    match first.map(|plan| &plan.route.next_hop) {
-        Some(NextHop::Host(host)) => host_lane(&host.name),
-        Some(NextHop::Mx) | None => group_lane(&group.name, domain),
+    match first {
+        Some(plan) => of_plan(plan, &group.name, domain),
+        None => group_lane(&group.name, domain),
     }
 }
+
+/// The lane of a domain of which everything is known; `plan`: its first.
+pub fn of_plan(plan: &Plan, group: &str, domain: &str) -> String {
+    match &plan.route.next_hop {
+        NextHop::Host(host) => host_lane(&host.name),
+        NextHop::Mx => group_lane(group, domain),
+    }
+}
+
+/// The mail turned out to belong to a lane that is suspended.
+pub fn suspended(lane: &str) -> Refusal {
+    let text = format!("{lane} is suspended");
+    Refusal::new(Code::NoOutbound, text, SUSPENDED)
+}
+
+/// Whether that is how an attempt ended.
+pub fn is_suspended(end: &Settled) -> bool {
+    matches!(&end.refusal, Some(Refusal::Ours { rule, .. }) if rule == SUSPENDED)
+}
+
+/// The rule of that refusal.
+const SUSPENDED: &str = "QUEUE-18 (lane)";
 
 /// The lane of a domain when nothing else is known of the message yet.
 pub fn of_domain(snapshot: &Snapshot, domain: &str) -> String {
@@ -40,7 +63,9 @@ pub fn of_settled(end: &Settled, domain: &str) -> Option<String> {
     if let Some(host) = &end.host {
         return Some(host_lane(&host.name));
     }
-    end.attempts.last()?;
+    if end.attempts.is_empty() && !is_suspended(end) {
+        return None;
+    }
     let group = end.group.as_ref()?;
     Some(group_lane(&group.name, domain))
 }

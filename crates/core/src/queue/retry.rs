@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::board::{After, Whom, spread};
-use super::{Progress, State};
+use super::{Progress, State, lane};
 use crate::flow::Control;
 use crate::model::{Attempt, Class, Outcome, Reply, Settled, Stage};
 use crate::refusal::{Code, Refusal};
@@ -300,6 +300,8 @@ fn effect(kind: &Kind, end: &Settled, now: u64) -> Effect {
         whom: Whom::Lane,
     };
     match kind {
+        // It goes to its own lane, and says nothing of this one.
+        Kind::NoRoom if lane::is_suspended(end) => Effect::Nothing,
         // The limit of one sender is not that of its lane: other mail may go.
         Kind::NoRoom => match end.hold {
             Some(hold) if hold.control == Control::Sender => Effect::NoRoom {

@@ -13,7 +13,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::world::{MESSAGE, Talk, World, directed};
 
+mod lanes;
 mod loading;
+mod moving;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -153,12 +153,12 @@ impl Queue {
         let prepared = match self.prepare_move(&kept, &snapshot, way, &mut result) {
             Some(prepared) => prepared,
             None => {
-                self.put_back(old, &kept, &snapshot, |_| true);
+                self.put_back(listed, &kept, &snapshot, |_| true);
                 return Ok((result, None));
             }
         };
         let goes = |recipient: u32| prepared.deliveries.iter().any(|(r, _)| *r == recipient);
-        self.put_back(old, &kept, &snapshot, |recipient| !goes(recipient));
+        self.put_back(listed, &kept, &snapshot, |recipient| !goes(recipient));
         let accepted = self.store.accept(NewMessage {
             envelope: Arc::new(prepared.envelope.clone()),
             content: kept.content.clone(),
@@ -168,7 +168,7 @@ impl Queue {
         let new = match accepted.await {
             Ok(new) => new,
             Err(fault) => {
-                self.put_back(old, &kept, &snapshot, goes);
+                self.put_back(listed, &kept, &snapshot, goes);
                 return Err(fault);
             }
         };
@@ -271,7 +271,7 @@ impl Queue {
     /// Some deliveries of a message were not moved: the scheduler has them again.
     fn put_back(
         &self,
-        old: MessageNo,
+        listed: &[Listed],
         kept: &Kept,
         snapshot: &Arc<Snapshot>,
         which: impl Fn(u32) -> bool,
@@ -281,14 +281,18 @@ impl Queue {
             .iter()
             .filter(|(recipient, _)| which(*recipient));
         let back: Vec<(u32, Progress)> = back.cloned().collect();
-        if back.is_empty() {
+        let Some(of_it) = listed.first().filter(|_| !back.is_empty()) else {
             return;
-        }
+        };
+        let number = of_it.stored.delivery.message;
         let content = kept.content.clone();
         match submission(&kept.envelope, content, snapshot, Instant::now()) {
-            Ok(message) => self.schedule(old, &message, snapshot, &kept.envelope, &back),
+            Ok(message) => self.schedule(number, &message, snapshot, &kept.envelope, &back),
+            // It is set aside when its time has come.
             Err(why) => {
                 tracing::error!(id = %kept.envelope.id, %why, "a message of the queue is damaged");
+                let taken: Vec<u32> = back.iter().map(|(recipient, _)| *recipient).collect();
+                self.put_back_unread(listed, &taken);
             }
         }
     }

@@ -215,6 +215,7 @@ impl Queue {
             queued: true,
             prdr: false,
             without: job.without.clone(),
+            closed: job.closed.clone(),
             ..whole.clone()
         }
     }

@@ -15,8 +15,9 @@ use super::gate::{self, CAP, Gate};
 use super::index::{Index, Keyed, Names};
 use super::rows::LaneTally;
 use super::slab::{End, Link, Linked, List, Slab};
-use super::suspension::{Of, Rules};
+use super::suspension::{Closed, Of, Rules};
 use super::{After, Place, Slot, Whom};
+use crate::queue::lane::group_of;
 
 /// How long a closed or narrow lane is remembered in which nothing is left, in milliseconds.
 const MEMORY: u64 = 600_000;
@@ -606,6 +607,16 @@ impl Lanes {
         match self.rules.name_outbounds() {
             true => self.rules.without(self.of(line)),
             false => Vec::new(),
+        }
+    }
+
+    /// The suspended lanes to which a job may turn out to belong: that of a domain is only as much
+    /// as was known without its MX.
+    pub fn closed(&self, line: u32) -> Vec<Closed> {
+        let of = self.of(line);
+        match group_of(of.lane) {
+            Some(_) => Vec::new(),
+            None => self.rules.closed(of),
         }
     }
 

@@ -309,11 +309,14 @@ impl World {
     }
 }
 
+/// Some worlds; as many as `GALERNE_WORLDS` says, from `GALERNE_FIRST_WORLD` on, as `scripts/long`
+/// does.
 #[test]
-fn queue_13_queue_14_queue_15_queue_18_t_53_t_55_the_board_does_what_the_rules_say_in_any_world() {
-    let worlds = std::env::var("GALERNE_WORLDS").ok();
-    let worlds = worlds.and_then(|n| n.parse().ok()).unwrap_or(30);
-    for seed in 0..worlds {
+fn queue_13_queue_14_queue_15_queue_18_t_53_t_55_t_67_the_board_does_what_the_rules_say_in_any_world()
+ {
+    let asked = |name: &str| std::env::var(name).ok().map(|n| n.parse::<u64>().unwrap());
+    let first = asked("GALERNE_FIRST_WORLD").unwrap_or(0);
+    for seed in first..first + asked("GALERNE_WORLDS").unwrap_or(30) {
         println!("world {seed}");
         let mut world = World::new(seed);
         for _ in 0..600 {

@@ -28,6 +28,14 @@ pub struct Rule {
     pub until: Option<u64>,
 }
 
+/// A suspension of a lane in which a delivery does not stand, but may turn out to belong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    pub lane: String,
+    /// Only what would leave from this address; `None`: all.
+    pub outbound: Option<IpAddr>,
+}
+
 /// Names a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RuleNo(pub u64);
@@ -42,12 +50,11 @@ pub(super) struct Of<'a> {
 
 impl Rule {
     fn means(&self, of: Of<'_>) -> bool {
-        let is = |named: &Option<String>, this: &str| {
-            named
-                .as_ref()
-                .is_none_or(|name| name.eq_ignore_ascii_case(this))
-        };
-        is(&self.lane, of.lane) && is(&self.account, of.account) && is(&self.sender, of.sender)
+        is(&self.lane, of.lane) && self.means_in_any_lane(of)
+    }
+
+    fn means_in_any_lane(&self, of: Of<'_>) -> bool {
+        is(&self.account, of.account) && is(&self.sender, of.sender)
     }
 
     /// Whether it suspends all of a lane.
@@ -60,6 +67,12 @@ impl Rule {
                 .as_ref()
                 .is_none_or(|name| name.eq_ignore_ascii_case(lane))
     }
+}
+
+/// Whether a rule that names this, or nothing, applies.
+fn is(named: &Option<String>, this: &str) -> bool {
+    let mut named = named.iter();
+    named.all(|name| name.eq_ignore_ascii_case(this))
 }
 
 #[derive(Debug, Default)]
@@ -93,6 +106,19 @@ impl Rules {
     pub fn without(&self, of: Of<'_>) -> Vec<IpAddr> {
         let rules = self.rules.values().filter(|rule| rule.means(of));
         rules.filter_map(|rule| rule.outbound).collect()
+    }
+
+    /// The lanes that are suspended for this mail, should it belong to them.
+    pub fn closed(&self, of: Of<'_>) -> Vec<Closed> {
+        let rules = self.rules.values();
+        let closed = rules.filter(|rule| rule.means_in_any_lane(of));
+        let closed = closed.filter_map(|rule| {
+            Some(Closed {
+                lane: rule.lane.clone()?,
+                outbound: rule.outbound,
+            })
+        });
+        closed.collect()
     }
 
     pub fn wake_at(&self) -> Option<u64> {

@@ -377,6 +377,45 @@ fn ret_39_the_sender_is_told_of_a_delay_once_wherever_the_job_is() {
 }
 
 #[test]
+fn queue_18_a_job_knows_the_suspended_lanes_to_which_it_may_belong() {
+    let mut board = Board::new(100);
+    let address = "192.0.2.10".parse().unwrap();
+    let rule = |lane: &str, account: Option<&str>, outbound| Rule {
+        lane: Some(lane.to_owned()),
+        account: account.map(str::to_owned),
+        outbound,
+        ..Rule::default()
+    };
+    for rule in [
+        rule("group big", None, None),
+        rule("group big", Some("blog"), None),
+        rule("host next", Some("shop"), Some(address)),
+        Rule {
+            sender: Some("elsewhere.example".to_owned()),
+            ..rule("group small", None, None)
+        },
+        Rule {
+            outbound: Some(address),
+            ..Rule::default()
+        },
+    ] {
+        board.suspend(rule).unwrap();
+    }
+    board.add(T, entry(0, "domain a"));
+    // What is known of it is all that there is to know.
+    board.add(T, entry(1, "group other"));
+    board.add(T, entry(2, "host other"));
+    let jobs = all(&mut board, T);
+    let of = |lane: &str, outbound| Closed {
+        lane: lane.to_owned(),
+        outbound,
+    };
+    let closed = [of("group big", None), of("host next", Some(address))];
+    assert_eq!(jobs[0].closed, closed);
+    assert_eq!((&jobs[1].closed, &jobs[2].closed), (&vec![], &vec![]));
+}
+
+#[test]
 fn queue_18_suspended_mail_waits_and_others_do_not_wait_for_it() {
     let mut board = Board::new(100);
     let address = "192.0.2.10".parse().unwrap();

@@ -188,6 +188,32 @@ fn queue_3_in_the_session_what_is_temporary_is_taken_over_and_counts() {
 }
 
 #[test]
+fn queue_18_what_turns_out_to_be_suspended_was_not_tried_and_goes_to_its_lane() {
+    let retry = pauses();
+    let end = Settled {
+        refusal: Some(lane::suspended("group big")),
+        group: Some(Arc::new(testing::group("big"))),
+        ..ours(Code::NoOutbound, Outcome::Deferred, Vec::new())
+    };
+    let late = terms(&retry, 90 * 60 * MINUTE);
+    let (progress, effect) = again(next(&Progress::default(), &end, &late, 0));
+    assert_eq!(
+        (progress.attempts, progress.state, progress.next),
+        (0, State::Waiting, late.now)
+    );
+    assert_eq!(effect, Effect::Nothing, "the lane where it stood goes on");
+    let lane = |end: &Settled| lane::of_settled(end, "example.org");
+    assert_eq!(lane(&end).as_deref(), Some("group big"));
+    // Nothing is known where it was not tried for another reason.
+    let other = ours(Code::NoOutbound, Outcome::Deferred, Vec::new());
+    let other = Settled {
+        group: end.group,
+        ..other
+    };
+    assert_eq!(lane(&other), None);
+}
+
+#[test]
 fn queue_14_the_limit_of_one_sender_holds_back_nobody_else() {
     let retry = pauses();
     let effect = |hold| {

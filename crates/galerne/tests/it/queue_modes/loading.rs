@@ -15,31 +15,35 @@ use tokio::time::sleep;
 
 use crate::world::{MESSAGE, World};
 
-/// Gives the first page at once, and each other one when something has been deferred.
-struct Slow(Arc<MemoryQueue>);
+/// What is in it was there when it was opened.
+pub struct Reopened {
+    pub store: Arc<MemoryQueue>,
+    /// It gives the first page at once, and each other one when something has been deferred.
+    pub is_slow: bool,
+}
 
-impl QueueStore for Slow {
+impl QueueStore for Reopened {
     fn page(&self, after: Option<Place>, most: usize) -> Result<Vec<Stored>, StoreFault> {
         let deferred = Filter {
             state: Some(State::Deferred),
             ..Filter::default()
         };
-        while after.is_some() && self.0.list(&deferred, 1)?.is_empty() {
+        while self.is_slow && after.is_some() && self.store.list(&deferred, 1)?.is_empty() {
             std::thread::sleep(Duration::from_millis(1));
         }
-        self.0.page(after, most)
+        self.store.page(after, most)
     }
 
     fn accept(&self, message: NewMessage) -> BoxFuture<'static, Result<MessageNo, StoreFault>> {
-        self.0.accept(message)
+        self.store.accept(message)
     }
 
     fn change(&self, changes: Vec<Change>) -> BoxFuture<'static, Result<(), StoreFault>> {
-        self.0.change(changes)
+        self.store.change(changes)
     }
 
     fn change_soon(&self, changes: Vec<Change>) {
-        self.0.change_soon(changes);
+        self.store.change_soon(changes);
     }
 
     fn opened_at(&self) -> MessageNo {
@@ -47,35 +51,35 @@ impl QueueStore for Slow {
     }
 
     fn read(&self, message: MessageNo) -> Result<Option<Kept>, StoreFault> {
-        self.0.read(message)
+        self.store.read(message)
     }
 
     fn list(&self, filter: &Filter, most: usize) -> Result<Vec<Listed>, StoreFault> {
-        self.0.list(filter, most)
+        self.store.list(filter, most)
     }
 
     fn amount(&self) -> Amount {
-        self.0.amount()
+        self.store.amount()
     }
 
     fn is_ready(&self) -> bool {
-        self.0.is_ready()
+        self.store.is_ready()
     }
 
     fn quarantine(&self, message: MessageNo, why: &str) -> Result<(), StoreFault> {
-        self.0.quarantine(message, why)
+        self.store.quarantine(message, why)
     }
 
     fn check(&self, repair: bool) -> Result<Vec<Damage>, StoreFault> {
-        self.0.check(repair)
+        self.store.check(repair)
     }
 
     fn close(&self) {
-        self.0.close();
+        self.store.close();
     }
 }
 
-fn envelope(to: String) -> Envelope {
+pub fn envelope(to: String) -> Envelope {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     Envelope {
         id: to.clone(),
@@ -126,7 +130,8 @@ async fn queue_10_queue_6_what_is_deferred_while_the_rest_is_loaded_is_tried_onc
         };
         store.accept(message).await.unwrap();
     }
-    let world = World::with_queue("", Arc::new(Slow(store)));
+    let is_slow = true;
+    let world = World::with_queue("", Arc::new(Reopened { store, is_slow }));
     let mx = world.mx("example.org", "198.51.100.25");
     mx.rule(Rule::at(Stage::Rcpt).times(2).reply("451 4.2.0 Later"));
     sleep(Duration::from_secs(3600)).await;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use galerne_core::queue::{QueueStore, Stories, Told, What};
+use galerne_core::queue::{Filter, Listed, QueueStore, Stories, Told, What};
 use galerne_core::snapshot::Snapshot;
 use galerne_outbound::{Delivery, Queue, QueueWorld};
 
@@ -68,6 +68,11 @@ impl Queued {
             _ => None,
         })
         .collect()
+    }
+
+    /// All that is undecided, as operators see it.
+    pub async fn list(&self) -> Vec<Listed> {
+        self.queue.list(Filter::default(), 1000).await.unwrap()
     }
 
     /// Waits until nothing is undecided.
