@@ -1,9 +1,14 @@
 //! Signatures over the whole server: who signs, with what, and that it holds at the other end
 //! (RELAY-48 to RELAY-53, CONF-79 to CONF-81).
 
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
 use galerne_sign::key::generate;
 use galerne_sign::{Algorithm, SigningKey, Txt, arc, split, verify};
 use galerne_sim::sink::{Rule, Sink, SinkOptions, Stage};
+use galerne_store::MemoryQueue;
 
 use crate::world::{MESSAGE, World, directed};
 
@@ -36,6 +41,40 @@ impl Keys {
     fn dns(&self, name: &str) -> Txt {
         let found = self.records.iter().find(|(at, _)| name.starts_with(at));
         found.map_or(Txt::None, |(_, record)| Txt::Found(vec![record.clone()]))
+    }
+
+    /// What another implementation says: the number of signatures, and of each whether it holds.
+    fn dkimpy(&self, message: &[u8]) -> String {
+        const SCRIPT: &str = "import dkim, json, sys
+records = dict(json.loads(sys.argv[1]))
+find = lambda name, timeout=5: records.get(name.decode().rstrip('.'), '').encode()
+judge = dkim.DKIM(sys.stdin.buffer.read())
+count = sum(1 for name, _ in judge.headers if name.lower() == b'dkim-signature')
+def holds(index):
+    try:
+        return judge.verify(idx=index, dnsfunc=find)
+    except dkim.DKIMException:
+        return False
+print(count, *[holds(index) for index in range(count)])";
+        let has = |python: &&&str| {
+            let mut command = Command::new(python);
+            let found = command.args(["-c", "import dkim, nacl"]).output();
+            found.is_ok_and(|output| output.status.success())
+        };
+        let python = ["python3", "/usr/bin/python3"];
+        let python = python.iter().find(has);
+        let python = python.expect("Debian's python3-dkim and python3-nacl are not installed");
+        let records = serde_json::to_string(&self.records).unwrap();
+        let mut judge = Command::new(python)
+            .args(["-c", SCRIPT, &records])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        judge.stdin.take().unwrap().write_all(message).unwrap();
+        let output = judge.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
     /// `d=` and algorithm of each signature; all must verify.
@@ -374,4 +413,31 @@ async fn ret_38_relay_20_a_notification_is_signed_by_the_domain_of_its_from() {
         .await;
     assert!(reply.starts_with("250"), "{reply}");
     assert_eq!(keys.signatures(&arrived(&home)), ["example.com rsa-sha256"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ret_38_a_notification_out_of_the_queue_is_signed_and_verifies_elsewhere() {
+    let keys = keys(&[
+        ("example.com s1 id.pem", RSA),
+        ("example.com s2 id.pem", ED),
+    ]);
+    let config = format!(
+        "[relay]\nmode = queue\n== domains/@.ini\n[pattern]\nunknown = HARD(no user) 550 5.1.1 *\n{}",
+        keys.files
+    );
+    let world = World::with_queue(&config, Arc::new(MemoryQueue::default()));
+    let mx = world.mx("example.org", "198.51.100.25");
+    let home = world.mx("example.com", "198.51.100.27");
+    mx.rule(Rule::at(Stage::Rcpt).reply("550 5.1.1 No such user"));
+    let reply = world.send(&["bert@example.org"], MESSAGE).await;
+    assert!(reply.starts_with("250 2.0.0 queued as "), "{reply}");
+    world.queued().empty().await;
+    let notification = arrived(&home);
+    let text = String::from_utf8_lossy(&notification).into_owned();
+    assert!(text.contains("report-type=delivery-status"), "{text}");
+    let both = ["example.com rsa-sha256", "example.com ed25519-sha256"];
+    assert_eq!(keys.signatures(&notification), both);
+    assert_eq!(keys.dkimpy(&notification), "2 True True");
+    let spoilt = text.replace("Status: 5.1.1", "Status: 5.1.2");
+    assert_ne!(keys.dkimpy(spoilt.as_bytes()), "2 True True");
 }
