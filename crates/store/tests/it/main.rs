@@ -8,6 +8,7 @@
 
 mod child;
 mod faults;
+mod group;
 mod help;
 mod kill;
 mod power;
