@@ -12,8 +12,7 @@ pub fn groups(settings: &Settings) -> Vec<(String, GroupFlow)> {
     let flow = |group: &crate::settings::Group| GroupFlow {
         sections: group.flow.clone(),
         defaults: settings.flow_defaults.clone(),
-        is_unlimited: false,
-        is_catch_all: false,
+        ..GroupFlow::default()
     };
     let named = settings
         .groups

@@ -18,7 +18,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 use crate::flow::ips::{Ips, Known};
-use crate::flow::params::{Params, Sections, resolve};
+use crate::flow::params::{Params, Sections, Shared, resolve};
 use crate::flow::slots::{Full, Slots};
 use crate::flow::state::{Change, State};
 use crate::flow::{Control, Limit, Moment, Set, Verdict};
@@ -42,6 +42,8 @@ pub struct GroupFlow {
     pub is_unlimited: bool,
     /// The group of all other domains: sessions are limited for each domain (FLOW-51, FLOW-52).
     pub is_catch_all: bool,
+    /// Made of the sections when they are asked for.
+    pub shared: Shared,
 }
 
 /// One message at the desk.
@@ -71,7 +73,7 @@ pub enum Travel<'a> {
 pub(super) struct Entry {
     state: State,
     /// Parameters of the set in force.
-    params: Params,
+    params: Arc<Params>,
     slots: Slots,
     /// Sessions by recipient domain, in the group of all others.
     by_domain: HashMap<String, Slots>,
@@ -98,16 +100,15 @@ pub struct Desk {
 }
 
 impl GroupFlow {
-    fn params(&self, set: Set, key: Key<'_>) -> Params {
-        match self.is_unlimited {
+    fn params(&self, set: Set, key: Key<'_>) -> Arc<Params> {
+        let control = key.control();
+        let resolved = |key: &str| match self.is_unlimited {
             true => Params::unlimited(),
-            false => resolve(
-                &self.sections,
-                &self.defaults,
-                key.control(),
-                set,
-                &key.text(),
-            ),
+            false => resolve(&self.sections, &self.defaults, control, set, key),
+        };
+        match self.sections.has_specific() || self.defaults.has_specific() {
+            true => Arc::new(resolved(&key.text())),
+            false => self.shared.get(control, set, || resolved("")),
         }
     }
 }

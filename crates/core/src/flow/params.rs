@@ -1,6 +1,7 @@
 //! The parameters of the sets, and where each of their keys is taken from (FLOW-12 to FLOW-19).
 
 use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::flow::{Control, Set};
@@ -138,6 +139,11 @@ impl Sections {
         }
     }
 
+    /// Whether an IP or sender has sections of its own.
+    pub(super) fn has_specific(&self) -> bool {
+        !self.specific.is_empty()
+    }
+
     fn specific(&self, control: Control, set: Set, key: &str) -> Option<&Section> {
         if self.specific.is_empty() {
             return None;
@@ -190,6 +196,27 @@ pub fn resolve(
         high: window(|s| s.volttlhigh, |s| s.volmaxhigh, built_in.high),
         up: rule(|s| s.flowttlup, |s| s.flowvolup, |s| s.flowup),
         down: rule(|s| s.flowttldown, |s| s.flowvoldown, |s| s.flowdown),
+    }
+}
+
+/// The parameters of each set for all IPs or senders without a section of their own: made once, and
+/// shared by all of their states.
+#[derive(Clone, Debug, Default)]
+pub struct Shared([[OnceLock<Arc<Params>>; 8]; 2]);
+
+impl Shared {
+    /// Those of a set; `make` is asked once.
+    pub(super) fn get(
+        &self,
+        control: Control,
+        set: Set,
+        make: impl FnOnce() -> Params,
+    ) -> Arc<Params> {
+        let sets = self.0.get(usize::from(control == Control::Sender));
+        match sets.and_then(|sets| sets.get(set as usize)) {
+            Some(one) => one.get_or_init(|| Arc::new(make())).clone(),
+            None => Arc::new(make()),
+        }
     }
 }
 

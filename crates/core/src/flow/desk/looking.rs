@@ -72,7 +72,7 @@ impl Desk {
 
 /// A state as an operator sees it.
 pub(super) fn row(now: Moment, group: &str, control: Control, key: String, entry: &Entry) -> Row {
-    let Params { low, high, .. } = entry.params;
+    let Params { low, high, .. } = *entry.params;
     let fill = |window: crate::flow::params::Window| match window.is_on() {
         true => (entry.state.fill(now, window), window.max),
         false => (0, 0),
@@ -89,6 +89,6 @@ pub(super) fn row(now: Moment, group: &str, control: Control, key: String, entry
         low: fill(low),
         high: fill(high),
         sessions: by_domain.sum::<u32>() + entry.slots.open(),
-        params: entry.params,
+        params: *entry.params,
     }
 }
