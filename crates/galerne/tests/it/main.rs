@@ -21,6 +21,7 @@ mod process_dns_help;
 mod process_flow;
 mod process_fsck;
 mod process_identity;
+mod process_limits;
 mod process_maildrop;
 mod process_peers;
 mod process_queue;

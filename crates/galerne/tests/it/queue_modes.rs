@@ -184,6 +184,35 @@ async fn queue_12_pauses_are_those_configured_and_the_last_repeats() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn flow_67_flow_68_flow_69_soft_is_tried_again_hard_and_spam_are_not() {
+    let patterns = "full = SOFT(full) 552 *\ngone = HARD(gone) 4* gone\nspam = SPAM(content) 4* spam\n";
+    let world = queued(&format!("{QUEUE}== domains/@.ini\n[pattern]\n{patterns}"));
+    let mx = world.mx("example.org", "198.51.100.25");
+    let home = world.mx("example.com", "198.51.100.27");
+    for (to, reply) in [
+        ("anna@example.org", "552 5.2.2 full"),
+        ("bert@example.org", "450 4.1.1 gone"),
+        ("carl@example.org", "450 4.7.1 spam"),
+    ] {
+        mx.rule(Rule::at(Stage::Rcpt).recipient(to).times(1).reply(reply));
+        id(&world.relay(to).await);
+    }
+    sleep(MINUTE).await;
+    let mut ended = world.queued().ended();
+    ended.retain(|(to, _)| to.ends_with("@example.org"));
+    let failed = |to: &str| (to.to_owned(), "failed".to_owned());
+    ended.sort_unstable();
+    let over = [failed("bert@example.org"), failed("carl@example.org")];
+    assert_eq!(ended, over, "whatever the code says");
+    assert_eq!(home.messages().len(), 2, "their sender is told");
+    let entered = world.lists.list("rfhard");
+    assert_eq!(entered, ["bert@example.org"], "HARD is the recipient alone");
+    world.queued().empty().await;
+    assert_eq!(mx.messages().len(), 1);
+    assert_eq!(mx.messages()[0].recipients, ["anna@example.org"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn queue_12_flow_70_grey_listing_has_its_own_pause_and_uses_up_no_retry() {
     let world = queued(
         "[relay]\nmode = queue\n== domains/@.ini\n[pattern]\ngrey = GREY(greylist, 90) 450 4.7.1 *again\n",
