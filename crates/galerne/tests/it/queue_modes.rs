@@ -92,7 +92,7 @@ async fn queue_1_the_user_file_goes_before_the_directive_and_that_before_the_mai
 }
 
 #[tokio::test(start_paused = true)]
-async fn queue_3_auto_gives_the_truth_when_there_is_one() {
+async fn queue_3_ret_36_auto_gives_the_truth_when_there_is_one() {
     let world = queued(AUTO);
     let mx = world.mx("example.org", "198.51.100.25");
     mx.rule(
