@@ -76,11 +76,16 @@ pub fn admit(
 
 /// In the group of all others each domain has its sessions (FLOW-51). One that idles at the same
 /// remote need not be opened anew for the next domain: it counts as ended there, and opened here.
+/// Its chain goes on: it is one session for the remote (FLOW-20).
 fn take_over(delivery: &Delivery, key: &Key, wish: &Wish, admission: &mut Admission) {
     let pool = &delivery.tools.pool;
-    while let Some(mut connection) = pool.take_over(key, wish) {
+    let chain = delivery.pace.chain(wish, key.outbound);
+    while let Some(mut connection) = pool.take_over(key, wish, chain) {
         if !connection.is_alive() {
             continue;
+        }
+        if let (Some(mark), Some(before)) = (&mut admission.mark, &connection.mark) {
+            mark.goes_on(before);
         }
         connection.mark = admission.mark.take();
         admission.connection = Some(connection);

@@ -640,9 +640,15 @@ impl SessionMark {
         self.spot.group == wish.group && (!wish.group.is_empty() || self.spot.domain == wish.domain)
     }
 
-    /// Whether it carries mail of that group.
-    pub fn is_of_group(&self, group: &str) -> bool {
-        *self.spot.group == *group
+    /// Whether the session may be taken over for other mail of that group, of which one session
+    /// carries at most `chain` messages (0: any number).
+    pub fn may_be_taken_over(&self, group: &str, chain: u64) -> bool {
+        *self.spot.group == *group && (chain == 0 || self.messages < chain)
+    }
+
+    /// What the session carried under another mark is part of its chain.
+    pub fn goes_on(&mut self, before: &SessionMark) {
+        self.messages += before.messages;
     }
 
     /// Whether it stands in the way of a wish: a session of the same group from one of its

@@ -45,11 +45,12 @@ impl Pool {
     }
 
     /// The most recently used idle session of that kind that carried mail of the same group to
-    /// another domain, and may carry that of the wish once it counts as a session of its domain.
-    pub fn take_over(&self, key: &Key, wish: &Wish) -> Option<Box<Connection>> {
+    /// another domain, and may carry that of the wish once it counts as a session of its domain:
+    /// one that has carried fewer than `chain` messages (0: any number).
+    pub fn take_over(&self, key: &Key, wish: &Wish, chain: u64) -> Option<Box<Connection>> {
         self.take_if(key, |connection| {
             let mark = connection.mark.as_ref();
-            mark.is_some_and(|mark| mark.is_of_group(&wish.group))
+            mark.is_some_and(|mark| mark.may_be_taken_over(&wish.group, chain))
         })
     }
 

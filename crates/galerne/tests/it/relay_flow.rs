@@ -371,19 +371,20 @@ async fn flow_51_flow_52_a_session_that_is_taken_over_has_ended_for_the_domain_b
 }
 
 #[tokio::test(start_paused = true)]
-async fn flow_51_chainmax_is_counted_for_each_domain_also_in_a_session_taken_over() {
+async fn flow_20_flow_51_chainmax_holds_for_a_session_that_is_taken_over_again_and_again() {
     let (world, mx) = two_domains(
         "== domains/@.ini\n[ipflow#warmup]\nthreadmax = 0\nchainmax = 2\n[sdflow#warmup]\nthreadmax = 0",
     );
     for to in [
         "a@one.example",
         "b@two.example",
-        "c@two.example",
+        "c@one.example",
         "d@two.example",
+        "e@two.example",
     ] {
         assert!(world.relay(to).await.starts_with("250 "));
     }
-    assert_eq!(sessions(&mx), [1, 1, 1, 2]);
+    assert_eq!(sessions(&mx), [1, 1, 2, 2, 3]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -30,7 +30,8 @@ pub(super) struct Line {
     pub(super) turns: VecDeque<(Arc<str>, VecDeque<Waiter>)>,
     /// How many of each account were let go; who is new begins with `level`.
     served: HashMap<Arc<str>, u64>,
-    /// How many whoever was served last had before.
+    /// The most that anybody who was served had before. It never falls: who comes now does not catch
+    /// up with what others had before.
     level: u64,
 }
 
@@ -41,17 +42,17 @@ impl Line {
         let Some((account, waiters)) = self.turns.remove(place) else {
             return;
         };
-        let level = self.count(&account);
-        self.level = level;
+        let count = self.count(&account);
+        self.level = self.level.max(count);
         if waiters.is_empty() {
             self.served.remove(&account);
             return;
         }
-        self.served.insert(account.clone(), level + 1);
+        self.served.insert(account.clone(), count + 1);
         let after = self
             .turns
             .iter()
-            .position(|(other, _)| self.count(other) > level + 1);
+            .position(|(other, _)| self.count(other) > count + 1);
         let after = after.unwrap_or(self.turns.len());
         self.turns.insert(after, (account, waiters));
     }
@@ -109,6 +110,13 @@ fn is_general(wish: &Wish, control: Control) -> bool {
 pub(super) struct UsedUp;
 
 impl Pace {
+    /// Most messages of one session for the wish from that outbound; 0: no limit.
+    pub fn chain(&self, wish: &Wish, outbound: IpAddr) -> u64 {
+        let spot = wish.spot(outbound);
+        let now = self.now();
+        self.lock().desk.chain(now, spot.case()).into()
+    }
+
     /// Why the wish may not go now from any of its outbounds; `None`: it may.
     pub fn hold(&self, wish: &Wish) -> Option<Hold> {
         let now = self.now();

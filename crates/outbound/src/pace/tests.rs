@@ -167,6 +167,51 @@ async fn flow_22_accounts_take_turns_and_each_keeps_its_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn flow_22_who_comes_late_does_not_catch_up_with_what_others_had_before() {
+    let pace = pace(one_thread);
+    let from = |place: usize, account: &str| Wish {
+        outbounds: outbounds(2),
+        among: Alternatives::only(place),
+        ..wish(account)
+    };
+    let first = in_new_session(&pace, from(0, "first"), soon()).await;
+    let second = in_new_session(&pace, from(1, "first"), soon()).await;
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let line_up = |place: usize, account: &'static str| {
+        let (pace, order, wish) = (pace.clone(), order.clone(), from(place, account));
+        tokio::spawn(async move {
+            let (mut leave, mut mark) = in_new_session(&pace, wish, soon()).await.unwrap();
+            order.lock().unwrap().push(account);
+            leave.mail_sent();
+            mark.used();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        })
+    };
+    let mut tasks: Vec<_> = (0..20).map(|_| line_up(0, "early")).collect();
+    // Its outbound is not free for long.
+    tasks.extend([line_up(1, "kept"), line_up(1, "kept")]);
+    tokio::task::yield_now().await;
+    drop(first);
+    tokio::time::sleep(Duration::from_millis(9_500)).await;
+    drop(second);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(order.lock().unwrap().last(), Some(&"kept"));
+    order.lock().unwrap().clear();
+    tasks.extend((0..5).map(|_| line_up(0, "late")));
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let order: Vec<_> = order.lock().unwrap().drain(..).collect();
+    let begin: Vec<_> = order
+        .iter()
+        .filter(|name| **name != "kept")
+        .take(6)
+        .collect();
+    let early = begin.iter().filter(|name| ***name == "early").count();
+    assert_eq!(early, 3, "in turn: {order:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn relay_69_one_that_cannot_go_holds_up_nobody_who_can() {
     let pace = pace(|sections| {
         let set = sections.section(Control::Sender, Set::Warmup, Some("slow.example"));
