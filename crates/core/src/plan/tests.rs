@@ -67,7 +67,6 @@ impl Case {
         explained
     }
 
-    /// The plans alone, for tables.
     /// Planned for another group before, it comes to the same.
     fn check_after(
         &self,
@@ -86,6 +85,7 @@ impl Case {
         }
     }
 
+    /// The plans alone, for tables.
     fn unexplained(&self) -> Result<Vec<Plan>, Refusal> {
         let asked = self.asked();
         let group = Arc::new(self.group.clone());

@@ -123,7 +123,6 @@ impl SqliteQueue {
     }
 }
 
-/// What SQLite says of its file; empty: all is well.
 /// What is wrong with the database as a file.
 pub(super) fn check_file(readers: &Readers) -> Result<Vec<Damage>, StoreFault> {
     let lines = readers.with(quick_check)?.into_iter();
@@ -151,6 +150,7 @@ pub(super) fn of_database(what: String) -> Damage {
     }
 }
 
+/// What SQLite says of its file; empty: all is well.
 fn quick_check(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut statement = connection.prepare(&format!("PRAGMA quick_check({MOST_LINES})"))?;
     let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
