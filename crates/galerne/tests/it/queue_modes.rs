@@ -16,6 +16,7 @@ use crate::world::{MESSAGE, Talk, World, directed};
 mod lanes;
 mod loading;
 mod moving;
+mod several;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
