@@ -539,7 +539,11 @@ async fn if_6_conf_95_doctor_looks_at_key_files_ports_and_the_clock() {
         ["clock clock", &format!("key {KEY}"), &listen],
         "{found:#?}"
     );
-    assert!(found["clock clock"].1.starts_with("3600."), "{found:#?}");
+    // The server answers by our own stamp: half of the way there and back is missing, which on a
+    // busy machine is more than the tenth that is printed.
+    let (offset, _) = found["clock clock"].1.split_once(" s from ").unwrap();
+    let offset: f64 = offset.parse().unwrap();
+    assert!((3590.0..=3600.0).contains(&offset), "{found:#?}");
     assert_eq!(found[&format!("key {KEY}")].1, "mode 0644");
     drop(taken);
 
