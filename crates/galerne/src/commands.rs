@@ -37,6 +37,7 @@ pub use simulate::simulate;
 pub use submit::send;
 pub use zone::dns;
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -77,6 +78,19 @@ fn print_json(document: &impl serde::Serialize, code: ExitCode) -> ExitCode {
         Ok(text) => crate::out::print(&text, code),
         Err(error) => fail(&error.to_string()),
     }
+}
+
+/// The octets of a file that the operator named; what is wrong with it in plain words.
+fn read(file: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(file).map_err(|error| {
+        let shown = file.display();
+        match error.kind() {
+            ErrorKind::NotFound => format!("{shown}: there is no such file"),
+            ErrorKind::PermissionDenied => format!("{shown}: may not be read by this user"),
+            ErrorKind::IsADirectory => format!("{shown}: is a directory, expected a file"),
+            _ => format!("{shown}: {error}"),
+        }
+    })
 }
 
 /// Prints an error the way all commands do.

@@ -2,7 +2,6 @@
 //! change. Nothing is written.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -11,7 +10,7 @@ use galerne_core::qualify::reply_from_text;
 use galerne_core::settings::Settings;
 use serde_json::json;
 
-use super::{fail, print_json, settings};
+use super::{fail, print_json, read, settings};
 use crate::cli::PatternsReplayArgs;
 use crate::out::print;
 
@@ -35,7 +34,7 @@ struct Found {
 pub fn patterns_replay(root: &Path, args: &PatternsReplayArgs) -> ExitCode {
     let replayed = settings(root).and_then(|settings| {
         let file = &args.file;
-        let octets = fs::read(file).map_err(|e| format!("{}: {e}", file.display()))?;
+        let octets = read(file)?;
         replay(&settings, file, &octets).map_err(|why| format!("{}: {why}", file.display()))
     });
     match replayed {

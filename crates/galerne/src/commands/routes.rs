@@ -15,7 +15,7 @@ use galerne_core::settings::{Secret, Settings};
 use galerne_smtp::{Mailbox, ReversePath};
 use serde_json::{Value, json};
 
-use super::{fail, print_json, settings};
+use super::{fail, print_json, read, settings};
 use crate::cli::{RoutesCommand, RoutesTestArgs};
 use crate::control::{self, Presence};
 use crate::out::print;
@@ -136,12 +136,15 @@ fn export(root: &Path, secrets: bool) -> Result<ExitCode, String> {
 
 fn import(root: &Path, file: &Path, replace: bool) -> Result<ExitCode, String> {
     let shown = file.display();
-    let mut bytes = Vec::new();
-    let read = match file == Path::new("-") {
-        true => std::io::stdin().lock().read_to_end(&mut bytes),
-        false => std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut bytes)),
+    let bytes = match file == Path::new("-") {
+        true => {
+            let mut bytes = Vec::new();
+            let whole = std::io::stdin().lock().read_to_end(&mut bytes);
+            whole.map_err(|error| format!("standard input: {error}"))?;
+            bytes
+        }
+        false => read(file)?,
     };
-    read.map_err(|error| format!("{shown}: {error}"))?;
     let rows = parse(&bytes).map_err(|(line, why)| format!("{shown}:{line}: {why}"))?;
     let count = rows.len();
     let ids = change(root, Change::Add { rows, replace })?;

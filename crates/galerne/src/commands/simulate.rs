@@ -14,7 +14,7 @@ use galerne_core::flow::forecast::{Assumptions, Batch, Day, Forecast, forecast};
 use serde_json::{Value, json};
 
 use super::picture::picture;
-use super::{fail, print_json, settings};
+use super::{fail, print_json, read, settings};
 use crate::cli::SimulateArgs;
 use crate::out::print;
 
@@ -35,7 +35,7 @@ pub fn simulate(root: &Path, args: &SimulateArgs) -> ExitCode {
 
 fn run(root: &Path, args: &SimulateArgs) -> Result<ExitCode, String> {
     let settings = settings(root)?;
-    let octets = fs::read(&args.plan).map_err(|e| format!("{}: {e}", args.plan.display()))?;
+    let octets = read(&args.plan)?;
     let batches = plan(&octets).map_err(|why| format!("{}:{why}", args.plan.display()))?;
     for batch in &batches {
         let known =

@@ -143,7 +143,7 @@ fn route_15_help_shows_options_and_defaults() {
 }
 
 #[test]
-fn route_7_route_8_route_20_what_is_wrong_and_how_it_exits() {
+fn route_7_route_8_route_19_route_20_what_is_wrong_and_how_it_exits() {
     let tree = Tree::new("");
     for line in [
         "routes add",
@@ -177,6 +177,8 @@ fn route_7_route_8_route_20_what_is_wrong_and_how_it_exits() {
         "routes del 1 2",
         "routes del x",
         "routes",
+        "routes list example.org",
+        "routes list --destination example.org",
         "routes add -rh a -rp x",
     ] {
         assert_eq!(tree.command(line).code, Some(2), "{line}");
@@ -339,4 +341,20 @@ async fn route_24_explain_names_the_tier_and_the_row() {
         said.contains("a.example:25") && said.contains("route 1, tier 12"),
         "{said}"
     );
+}
+
+#[test]
+fn route_12_if_7_a_file_that_cannot_be_read_is_said_in_words() {
+    let tree = Tree::new("");
+    let (missing, folder) = (tree.path("none.csv"), tree.root().to_owned());
+    for command in ["routes import", "patterns replay", "simulate"] {
+        for (file, words) in [
+            (&missing, "there is no such file"),
+            (&folder, "is a directory, expected a file"),
+        ] {
+            let said = fails(tree.command(&format!("{command} {}", file.display())));
+            let expected = format!("galerne: {}: {words}\n", file.display());
+            assert_eq!(said, expected, "{command}");
+        }
+    }
 }
