@@ -487,6 +487,43 @@ async fn route_52_route_55_the_services_address_and_its_errors_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn route_59_route_47_the_target_by_its_address_with_port_login_and_ssl_for_some_senders() {
+    let keys =
+        "port = 587\nlogin = we\npassw = door\nssl = required\naddress = orders@example.com\n";
+    let service = SERVICE.replace("a.example", "relay.example");
+    let net = net(&format!("[rfmta]\ncafile = ca.pem\n{service}{keys}"));
+    net.world
+        .zone("relay.example. A 198.51.100.44\nrelay.example. MX 1 c.example.");
+    let options = SinkOptions {
+        tls: Some(net.world.ca.server(&["relay.example"])),
+        logins: vec![("we".into(), "door".into())],
+        needs_auth: true,
+        ..SinkOptions::default()
+    };
+    let target = net
+        .world
+        .sink("198.51.100.44:587".parse().unwrap(), options);
+    let mut client = net.world.login().await;
+    for sender in ["orders@example.com", "ORDERS@Example.com", "x@example.com"] {
+        let to = ["anna@example.org"];
+        let reply = client.transaction(sender, &to, MESSAGE.as_bytes()).await;
+        assert_eq!(reply.unwrap().code, 250, "{sender}");
+    }
+    let taken = target.messages();
+    assert_eq!(taken.len(), 2, "of the named address only");
+    assert!(
+        taken
+            .iter()
+            .all(|m| m.tls && m.login.as_deref() == Some("we"))
+    );
+    assert_eq!(
+        (net.shares(), net.mx.messages().len()),
+        ([0, 0, 0], 1),
+        "not the MX of the target's name; another sender goes by MX"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn route_57_route_58_a_permanent_error_is_hard_and_no_entry_of_rfhard() {
     let patterns = "== domains/@.ini\n[pattern]\nunknown = HARD(unknown) 550 *\n";
     let bounced = |config: String| async move {
