@@ -362,6 +362,12 @@ impl House {
         let _ = tokio::time::timeout_at(end, self.queue.quiet()).await;
     }
 
+    /// Writes all stories told so far to their files.
+    pub async fn write_stories(&self) {
+        let stories = self.stories.clone();
+        let _ = tokio::task::spawn_blocking(move || stories.flush()).await;
+    }
+
     /// The second half: says QUIT to remotes and brings all state to disk.
     pub async fn close(&self) {
         // What still runs ends now: aborted before its final dot, unknown and recorded so after it.

@@ -34,6 +34,8 @@ pub enum QueueAsk {
     Content { id: String },
     /// `StatusRow`.
     Status,
+    /// Writes all stories to their files, so that they can be read.
+    WriteStories,
     /// `Touch`.
     Act { verb: Verb, which: Selection },
     /// `Moved`.
@@ -61,6 +63,7 @@ pub async fn answer(house: &House, ask: QueueAsk) -> Result<Answered, String> {
         QueueAsk::Show { id } => json(&show(&queue, &id).await?)?,
         QueueAsk::Content { id } => return content(house, &queue, &id).await,
         QueueAsk::Status => json(&status(house, &queue).await?)?,
+        QueueAsk::WriteStories => json(&house.write_stories().await)?,
         QueueAsk::Act { verb, which } => json(&act(house, &queue, verb, &which).await?)?,
         QueueAsk::Move { which, way } => move_all(house, &which, &way).await?,
         QueueAsk::Lanes => json(&lanes(&queue).await?)?,

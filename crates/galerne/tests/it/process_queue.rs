@@ -70,6 +70,18 @@ fn says(tree: &Tree, line: &str, text: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queue_17_a_story_is_told_from_the_moment_of_the_250() {
+    let (tree, _sink) = tree().await;
+    let _server = tree.run();
+    for number in 1..=3 {
+        let recipient = format!("later1@d{number}.example");
+        let id = queued(&tree, &[&recipient]).await;
+        let story = ok(tree.command(&format!("queue trace {recipient}")));
+        assert!(story.contains(&id), "{story}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn queue_16_if_6_if_7_mail_is_listed_shown_held_released_retried_over_a_restart() {
     let (tree, sink) = tree().await;
     let server = tree.run();

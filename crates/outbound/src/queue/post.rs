@@ -2,7 +2,7 @@
 //! own reply, take the message over, or both.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use galerne_core::model::{Answer, Outcome, Settled, Submission};
 use galerne_core::ports::{BoxFuture, DeliverNow};
@@ -13,9 +13,14 @@ use galerne_core::queue::story;
 use galerne_core::refusal::Refusal;
 use galerne_core::settings::{Account, Mode};
 
+use tokio::time::timeout;
+
 use super::notices::NotNotified;
 use super::{Queue, at, not_written, queued};
 use crate::settle;
+
+/// A client waits no longer for a notification to be written while the disk refuses.
+const NOTIFY_TIME: Duration = Duration::from_secs(30);
 
 /// In-session delivery with the queue behind it.
 pub struct Post(pub Arc<Queue>);
@@ -115,12 +120,12 @@ impl Queue {
         });
         let notices = notices.collect();
         let kept = envelope(submission);
-        let notified = self.notify(submission, &kept, notices);
+        let notified = timeout(NOTIFY_TIME, self.notify(submission, &kept, notices));
         let id = &submission.message_id;
         let reply = match notified.await {
-            Ok(()) => queued(id),
+            Ok(Ok(())) => queued(id),
             // Twice is better than a failure that nobody hears of.
-            Err(NotNotified) => not_written(id).reply(false),
+            Ok(Err(NotNotified)) | Err(_) => not_written(id).reply(false),
         };
         let answer = Answer { reply, settled };
         self.delivery.events.transaction(submission, &answer);

@@ -14,6 +14,8 @@ const LONG_WAIT: u64 = 60_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     Unreachable,
+    /// It is reached again, and opens step by step.
+    Opening,
     /// Flow control gave no leave.
     NoRoom,
 }
@@ -23,6 +25,7 @@ impl Cause {
     pub fn word(self) -> &'static str {
         match self {
             Cause::Unreachable => "unreachable",
+            Cause::Opening => "opening again",
             Cause::NoRoom => "flow control",
         }
     }
@@ -129,6 +132,10 @@ impl Gate {
         };
         trouble.failures = 0;
         trouble.waits = 0;
+        trouble.why = Box::default();
+        if trouble.cause == Some(Cause::Unreachable) {
+            trouble.cause = Some(Cause::Opening);
+        }
         trouble.missing = trouble.missing.saturating_sub(1);
         if trouble.missing > 0 {
             return;

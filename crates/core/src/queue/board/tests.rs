@@ -192,6 +192,9 @@ fn queue_15_a_lane_that_comes_back_opens_with_one_probe_then_doubles() {
         for job in jobs {
             board.done(now, job.ticket, After::Reached, Vec::new());
         }
+        let shown = row(&board, "domain a");
+        let cause = Some(Cause::Opening).filter(|_| size < 32);
+        assert_eq!((shown.cause, shown.why), (cause, None), "{size}");
     }
     assert_eq!(row(&board, "domain a").cause, None);
 }

@@ -15,6 +15,8 @@ use jiff::tz::TimeZone;
 use super::story::{Standing, Story, stories};
 use crate::cli::QueueTraceArgs;
 use crate::commands::{fail, is_root_of_a_tree, print_json};
+use crate::control::queue::QueueAsk;
+use crate::control::{self, Presence};
 use crate::out::print;
 
 /// Most lines that are looked at, the latest.
@@ -28,6 +30,9 @@ const STANDINGS: usize = 20;
 pub fn trace(root: &Path, args: &QueueTraceArgs) -> ExitCode {
     if let Err(text) = is_root_of_a_tree(root) {
         return fail(&text);
+    }
+    if let Err(text) = up_to_date(root) {
+        eprintln!("the last second may be missing: {text}");
     }
     let found = match find(root, &args.id, LINES) {
         Ok(found) => found,
@@ -73,6 +78,14 @@ pub fn trace(root: &Path, args: &QueueTraceArgs) -> ExitCode {
         .map(|story| page.story(story, &args.id))
         .collect();
     print(&texts.join("\n"), ExitCode::SUCCESS)
+}
+
+/// A running server writes its stories once a second: it is asked to do so now.
+fn up_to_date(root: &Path) -> Result<(), String> {
+    match control::presence(root)? {
+        Presence::Runs => control::ask_queue(root, QueueAsk::WriteStories),
+        _ => Ok(()),
+    }
 }
 
 /// How a story looks.
