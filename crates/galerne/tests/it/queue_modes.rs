@@ -186,7 +186,8 @@ async fn queue_12_pauses_are_those_configured_and_the_last_repeats() {
 
 #[tokio::test(start_paused = true)]
 async fn flow_67_flow_68_flow_69_soft_is_tried_again_hard_and_spam_are_not() {
-    let patterns = "full = SOFT(full) 552 *\ngone = HARD(gone) 4* gone\nspam = SPAM(content) 4* spam\n";
+    let patterns =
+        "full = SOFT(full) 552 *\ngone = HARD(gone) 4* gone\nspam = SPAM(content) 4* spam\n";
     let world = queued(&format!("{QUEUE}== domains/@.ini\n[pattern]\n{patterns}"));
     let mx = world.mx("example.org", "198.51.100.25");
     let home = world.mx("example.com", "198.51.100.27");
