@@ -15,7 +15,7 @@ mod work;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use galerne_core::directive::Directive;
@@ -68,14 +68,22 @@ pub struct Queue {
     suspended: Suspended,
     /// Suspensions change one after the other, each on disk before the next.
     suspending: tokio::sync::Mutex<()>,
-    /// A message that comes now can be tried at once.
-    is_idle: AtomicBool,
+    /// Where a message that comes now is not tried at once.
+    busy: RwLock<Busy>,
     /// Everything that was stored is in the scheduler.
     is_loaded: AtomicBool,
     /// Nothing more is started.
     stopping: watch::Sender<bool>,
     /// Jobs under way.
     running: watch::Sender<usize>,
+}
+
+/// Where nothing starts at once.
+#[derive(Debug, PartialEq, Eq)]
+enum Busy {
+    All,
+    /// In these lanes, others are ready and wait.
+    Lanes(Vec<Arc<str>>),
 }
 
 impl Queue {
@@ -93,7 +101,7 @@ impl Queue {
             cache: Cache::default(),
             suspended: Suspended::new(world.suspended),
             suspending: tokio::sync::Mutex::default(),
-            is_idle: AtomicBool::new(false),
+            busy: RwLock::new(Busy::All),
             is_loaded: AtomicBool::new(false),
             stopping: watch::channel(false).0,
             running: watch::channel(0).0,
@@ -166,28 +174,32 @@ impl Queue {
             self.bounds.may_take(account, snapshot.queue.qmsize)?;
         }
         let mut deliveries = undecided;
-        // Who is tried at once is marked at once: one sync less (QUEUE-6).
         let now = self.now();
-        let is_idle = self.is_idle.load(Ordering::Relaxed);
         for (index, progress) in &mut deliveries {
             let recipient = submission.recipients.get(*index as usize);
             progress.delay_told |= !recipient.is_some_and(|r| story::wants_delay(submission, r));
-            progress.handed = is_idle && progress.next <= now && progress.state != State::Unknown;
         }
         let jobs = self.jobs(submission, &snapshot, &deliveries);
         if is_bounded {
             let lanes = jobs.iter().map(|job| job.lane.as_str());
             self.bounds.may_take_for(lanes)?;
         }
-        // The group is listed before the first attempt, too, as far as it is known (QUEUE-16).
+        // Who is tried at once is marked at once: one sync less (QUEUE-6). And the group is listed
+        // before the first attempt, too, as far as it is known (QUEUE-16).
+        let mut at_once = false;
         for job in &jobs {
-            let Some(group) = lane::group_of(&job.lane) else {
-                continue;
-            };
+            let is_free = !self.is_busy(&job.lane);
+            at_once |= is_free;
+            let group = lane::group_of(&job.lane);
             // In the order of the deliveries.
             let mut of_job = job.recipients.iter().peekable();
             for (index, progress) in &mut deliveries {
-                if of_job.next_if(|wanted| **wanted == *index).is_some() {
+                if of_job.next_if(|wanted| **wanted == *index).is_none() {
+                    continue;
+                }
+                progress.handed =
+                    is_free && progress.next <= now && progress.state != State::Unknown;
+                if let Some(group) = group {
                     group.clone_into(&mut progress.group);
                 }
             }
@@ -228,7 +240,7 @@ impl Queue {
                 .to_owned(),
             },
         );
-        self.cache.put(number, submission, deliveries);
+        self.cache.put(number, submission, deliveries, at_once);
         let order = Order::New {
             message: number,
             account: account.to_owned(),
@@ -282,6 +294,19 @@ impl Queue {
             }
         }
         jobs
+    }
+
+    fn set_busy(&self, busy: Busy) {
+        if *self.busy.read().unwrap_or_else(PoisonError::into_inner) != busy {
+            *self.busy.write().unwrap_or_else(PoisonError::into_inner) = busy;
+        }
+    }
+
+    fn is_busy(&self, lane: &str) -> bool {
+        match &*self.busy.read().unwrap_or_else(PoisonError::into_inner) {
+            Busy::All => true,
+            Busy::Lanes(lanes) => lanes.iter().any(|busy| **busy == *lane),
+        }
     }
 
     fn tell(&self, envelope: &galerne_core::queue::Envelope, what: What) {

@@ -313,6 +313,12 @@ impl Board {
         self.lanes.set_most(most);
     }
 
+    /// The lanes in which something is ready and could not start yet: what comes for them does not
+    /// start at once either. `None`: more than `most`.
+    pub fn busy_lanes(&self, most: usize) -> Option<Vec<Arc<str>>> {
+        self.lanes.with_ready(most)
+    }
+
     /// The lanes that hold as many deliveries as one may (QUEUE-9).
     pub fn full_lanes(&self) -> Vec<Arc<str>> {
         self.lanes.full()

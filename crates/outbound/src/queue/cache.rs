@@ -33,19 +33,22 @@ fn weight(submission: &Submission) -> u64 {
 }
 
 impl Cache {
-    /// Keeps a message, if there is room. Not one of which a part is in a temporary file.
+    /// Keeps a message, if there is room; for those that are not tried at once there is less. Not one
+    /// of which a part is in a temporary file.
     pub fn put(
         &self,
         message: MessageNo,
         submission: &Arc<Submission>,
         deliveries: Vec<(u32, Progress)>,
+        at_once: bool,
     ) {
         if submission.content.spill.is_some() {
             return;
         }
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let weight = weight(submission);
-        if kept.octets + weight > MOST {
+        let most = if at_once { MOST } else { MOST / 2 };
+        if kept.octets + weight > most {
             return;
         }
         kept.octets += weight;

@@ -2,7 +2,6 @@
 //! start.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use galerne_core::queue::board::{After, Again, Board, End, Entry, Job, Recipients, Start, Ticket};
@@ -11,10 +10,12 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::operate::Operation;
-use super::{Queue, bounds, domain_of, numbers};
+use super::{Busy, Queue, bounds, domain_of, numbers};
 
 /// Orders taken at a time.
 const AT_ONCE: usize = 512;
+/// Lanes with a backlog that new mail is told of; with more, none is tried at once.
+const MOST_BUSY: usize = 32;
 /// How often settings and the disk are looked at.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -148,7 +149,7 @@ impl Dispatcher {
         let queue = self.queue.upgrade()?;
         self.tell_full_lanes(&queue);
         if *queue.stopping.borrow() {
-            queue.is_idle.store(false, Ordering::Relaxed);
+            queue.set_busy(Busy::All);
             return Some(None);
         }
         let now = queue.now();
@@ -163,9 +164,9 @@ impl Dispatcher {
                 }
             }
         }
-        let counts = self.board.counts();
-        let is_idle = counts.jobs_ready == 0 && u64::from(self.running) * 2 < self.places(&queue);
-        queue.is_idle.store(is_idle, Ordering::Relaxed);
+        let has_places = u64::from(self.running) * 2 < self.places(&queue);
+        let busy = self.board.busy_lanes(MOST_BUSY).filter(|_| has_places);
+        queue.set_busy(busy.map_or(Busy::All, Busy::Lanes));
         let wake = self.board.wake_at().map(|moment| {
             let length = moment.saturating_sub(now).max(1);
             Instant::now() + Duration::from_millis(length)

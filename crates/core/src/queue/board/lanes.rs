@@ -153,6 +153,8 @@ pub(super) struct Lanes {
     most: u64,
     /// Lanes that hold so many.
     full: BTreeSet<u32>,
+    /// Lanes in which something is ready.
+    ready: BTreeSet<u32>,
 }
 
 impl Lanes {
@@ -172,6 +174,7 @@ impl Lanes {
             remembered: 0,
             most: 0,
             full: BTreeSet::new(),
+            ready: BTreeSet::new(),
         }
     }
 
@@ -473,6 +476,12 @@ impl Lanes {
         names.collect()
     }
 
+    /// The lanes in which something is ready; `None`: more than `most`.
+    pub fn with_ready(&self, most: usize) -> Option<Vec<Arc<str>>> {
+        let names = self.ready.iter().map(|id| self.lanes.at(*id).name.clone());
+        (self.ready.len() <= most).then(|| names.collect())
+    }
+
     /// Whether the lane is full, after its deliveries changed.
     fn weigh(&mut self, lane: u32) {
         let is_full = self.most > 0 && self.lanes.at(lane).tally.all() >= self.most;
@@ -495,9 +504,13 @@ impl Lanes {
     ) {
         let lane = self.lane_of(line);
         let one = self.lanes.at_mut(lane);
+        let was = *one.tally.of(place);
         *one.tally.of(place) += count as u32;
         match place {
             Place::Ready => {
+                if was == 0 {
+                    self.ready.insert(lane);
+                }
                 self.lines.at_mut(line).jobs.push(slots, id, end);
                 self.place_line(line);
             }
@@ -515,8 +528,12 @@ impl Lanes {
         let lane = self.lane_of(line);
         let one = self.lanes.at_mut(lane);
         *one.tally.of(place) -= count as u32;
+        let left = *one.tally.of(place);
         match place {
             Place::Ready => {
+                if left == 0 {
+                    self.ready.remove(&lane);
+                }
                 self.lines.at_mut(line).jobs.remove(slots, id);
                 self.place_line(line);
             }

@@ -4,6 +4,8 @@
 mod fair;
 mod model;
 
+use std::collections::BTreeSet;
+
 use super::*;
 use model::{ACCOUNTS, Finish, LANES, Model, SENDERS};
 
@@ -233,6 +235,15 @@ impl World {
             }
         }
         self.model.nothing_may_happen(self.now);
+        let rows = self.board.rows().into_iter();
+        let ready: BTreeSet<String> = rows.filter(|r| r.tally.ready > 0).map(|r| r.name).collect();
+        let busy = self.board.busy_lanes(usize::MAX).unwrap_or_default();
+        assert!(
+            busy.iter()
+                .map(|name| name.to_string())
+                .collect::<BTreeSet<_>>()
+                == ready
+        );
         let counts = self.board.counts();
         assert_eq!(self.model.tally(self.now), counts.tally);
         assert_eq!(self.running.len(), counts.jobs_running as usize);
