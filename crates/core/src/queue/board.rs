@@ -313,10 +313,10 @@ impl Board {
         self.lanes.set_most(most);
     }
 
-    /// The lanes in which something is ready and could not start yet: what comes for them does not
-    /// start at once either. `None`: more than `most`.
+    /// The lanes in which what comes now would not start at once: others wait there, or it is closed
+    /// or full. `None`: more than `most`, or something is suspended.
     pub fn busy_lanes(&self, most: usize) -> Option<Vec<Arc<str>>> {
-        self.lanes.with_ready(most)
+        self.lanes.busy(most)
     }
 
     /// The lanes that hold as many deliveries as one may (QUEUE-9).

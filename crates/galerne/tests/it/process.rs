@@ -47,6 +47,20 @@ pub struct Tree {
 }
 
 impl Tree {
+    /// The layer under the disk and the clock (crates/faultfs), built in a moment.
+    pub fn faultfs(&self) -> PathBuf {
+        let cargo = PathBuf::from(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../faultfs/src/lib.rs");
+        let built = self.path("libfaultfs.so");
+        let status = Command::new(cargo.with_file_name("rustc"))
+            .args(["--edition", "2024", "--crate-type", "cdylib", "-O", "-o"])
+            .args([&built, &source])
+            .status()
+            .unwrap();
+        assert!(status.success());
+        built
+    }
+
     /// A tree with two listeners, one outbound address and the account `shop`, which clients on
     /// loopback have without a password. `main` is added to the main file.
     pub fn new(main: &str) -> Tree {

@@ -1,8 +1,6 @@
 //! Flow control as an operator sees it: `flow list`, `flow set`, the log, a restart (IF-6, FLOW-41,
 //! FLOW-49, FLOW-50, CONF-36, FLOW-28).
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use galerne_sim::sink::{Rule, Sink, SinkOptions, Stage};
@@ -159,20 +157,6 @@ async fn if_6_flow_41_flow_49_conf_36_t_51_states_are_listed_switched_logged_and
     server.stop();
 }
 
-/// The layer under the clock (crates/faultfs), built in a moment.
-fn faultfs(tree: &Tree) -> PathBuf {
-    let cargo = PathBuf::from(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../faultfs/src/lib.rs");
-    let built = tree.path("libfaultfs.so");
-    let status = Command::new(cargo.with_file_name("rustc"))
-        .args(["--edition", "2024", "--crate-type", "cdylib", "-O", "-o"])
-        .args([&built, &source])
-        .status()
-        .unwrap();
-    assert!(status.success());
-    built
-}
-
 /// What counts in the longer window of the address, as `flow list` says it.
 fn counted(tree: &Tree) -> u64 {
     of_ip(tree)["high"]["sent"].as_u64().unwrap()
@@ -254,7 +238,7 @@ async fn flow_28_t_49_t_50_t_65_counters_and_sleep_go_on_when_the_clock_is_set()
     const HOUR: i64 = 3600;
     let (tree, sink) = tree(FLOW).await;
     tree.append("galerne.ini", "[relay]\ntimeout = 5\n");
-    let layer = faultfs(&tree);
+    let layer = tree.faultfs();
     let set_clock = |seconds: i64| tree.write("clock", &seconds.to_string());
     let start = || {
         let mut command = tree.galerne(["run"]);

@@ -1,8 +1,6 @@
 //! The program with little memory and little CPU (T-66), and its disk (QUEUE-7, T-32, T-33).
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -155,26 +153,12 @@ async fn queue_7_a_queue_without_syncs_is_said_aloud_at_the_start() {
     }
 }
 
-/// The layer under the disk (crates/faultfs), built in a moment.
-fn faultfs(tree: &Tree) -> PathBuf {
-    let cargo = PathBuf::from(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../faultfs/src/lib.rs");
-    let built = tree.path("libfaultfs.so");
-    let status = Command::new(cargo.with_file_name("rustc"))
-        .args(["--edition", "2024", "--crate-type", "cdylib", "-O", "-o"])
-        .args([&built, &source])
-        .status()
-        .unwrap();
-    assert!(status.success());
-    built
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t_32_t_33_t_34_a_disk_that_fails_takes_no_mail_and_what_is_queued_goes_out() {
     let tree = Tree::new("[relay]\nmode = queue\n[queue]\nretry = 1s\nminfree = 0\n");
     let sink = Sink::bind(tree.place(2)).await.unwrap();
     tree.route_to(sink.address(), "");
-    let layer = faultfs(&tree);
+    let layer = tree.faultfs();
     let mut command = tree.galerne(["run"]);
     command.env("LD_PRELOAD", &layer);
     command.env("FAULTFS_ROOT", tree.root());

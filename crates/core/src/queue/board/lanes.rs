@@ -153,8 +153,8 @@ pub(super) struct Lanes {
     most: u64,
     /// Lanes that hold so many.
     full: BTreeSet<u32>,
-    /// Lanes in which something is ready.
-    ready: BTreeSet<u32>,
+    /// Lanes in which what comes now would not start at once.
+    busy: BTreeSet<u32>,
 }
 
 impl Lanes {
@@ -174,7 +174,7 @@ impl Lanes {
             remembered: 0,
             most: 0,
             full: BTreeSet::new(),
-            ready: BTreeSet::new(),
+            busy: BTreeSet::new(),
         }
     }
 
@@ -311,6 +311,7 @@ impl Lanes {
     fn drop_lane(&mut self, id: u32) {
         self.remember(id);
         self.lanes_by_name.remove(&self.lanes, id);
+        self.busy.remove(&id);
         let lane = self.lanes.remove(id);
         let until = lane.gate.closed_until();
         if until > 0 {
@@ -476,10 +477,21 @@ impl Lanes {
         names.collect()
     }
 
-    /// The lanes in which something is ready; `None`: more than `most`.
-    pub fn with_ready(&self, most: usize) -> Option<Vec<Arc<str>>> {
-        let names = self.ready.iter().map(|id| self.lanes.at(*id).name.clone());
-        (self.ready.len() <= most).then(|| names.collect())
+    /// The lanes in which what comes now would not start at once; `None`: more than `most`, or
+    /// nobody can tell, since something is suspended.
+    pub fn busy(&self, most: usize) -> Option<Vec<Arc<str>>> {
+        let names = self.busy.iter().map(|id| self.lanes.at(*id).name.clone());
+        (self.busy.len() <= most && self.rules.is_empty()).then(|| names.collect())
+    }
+
+    /// Whether the lane is busy, after its gate or what is ready or running in it changed.
+    fn mark_busy(&mut self, id: u32) {
+        let lane = self.lanes.at(id);
+        let is_open = lane.running < CAP && lane.gate.admits(lane.running);
+        match is_open && lane.tally.ready() == 0 {
+            true => self.busy.remove(&id),
+            false => self.busy.insert(id),
+        };
     }
 
     /// Whether the lane is full, after its deliveries changed.
@@ -504,13 +516,10 @@ impl Lanes {
     ) {
         let lane = self.lane_of(line);
         let one = self.lanes.at_mut(lane);
-        let was = *one.tally.of(place);
         *one.tally.of(place) += count as u32;
         match place {
             Place::Ready => {
-                if was == 0 {
-                    self.ready.insert(lane);
-                }
+                self.mark_busy(lane);
                 self.lines.at_mut(line).jobs.push(slots, id, end);
                 self.place_line(line);
             }
@@ -528,12 +537,9 @@ impl Lanes {
         let lane = self.lane_of(line);
         let one = self.lanes.at_mut(lane);
         *one.tally.of(place) -= count as u32;
-        let left = *one.tally.of(place);
         match place {
             Place::Ready => {
-                if left == 0 {
-                    self.ready.remove(&lane);
-                }
+                self.mark_busy(lane);
                 self.lines.at_mut(line).jobs.remove(slots, id);
                 self.place_line(line);
             }
@@ -580,6 +586,7 @@ impl Lanes {
     }
 
     fn place_lane(&mut self, id: u32) {
+        self.mark_busy(id);
         let lane = self.lanes.at_mut(id);
         let may_go = !lane.seats.is_empty() && lane.running < CAP && lane.gate.admits(lane.running);
         let key = may_go.then_some(lane.running);

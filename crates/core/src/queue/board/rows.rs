@@ -61,6 +61,10 @@ impl LaneTally {
 }
 
 impl LaneTally {
+    pub fn ready(&self) -> u32 {
+        self.ready
+    }
+
     /// All of them.
     pub fn all(&self) -> u64 {
         Tally::from(*self).all()

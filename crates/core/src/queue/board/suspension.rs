@@ -85,6 +85,10 @@ pub(super) struct Rules {
 }
 
 impl Rules {
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// Whether this mail is not to be tried at all.
     pub fn suspend(&self, of: Of<'_>) -> bool {
         let mut whole = self.rules.values().filter(|rule| rule.outbound.is_none());

@@ -1,6 +1,6 @@
 //! What was stored is loaded page by page while mail is tried already (QUEUE-10).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use galerne_core::content::{Content, Patch};
@@ -9,6 +9,7 @@ use galerne_core::queue::{
     Amount, Change, Damage, Envelope, Filter, Kept, Listed, MessageNo, NewMessage, Place, Progress,
     QueueStore, QueuedRecipient, State, StoreFault, Stored,
 };
+use galerne_sim::net::Fate;
 use galerne_sim::sink::{Rule, Stage};
 use galerne_store::MemoryQueue;
 use tokio::time::sleep;
@@ -16,10 +17,13 @@ use tokio::time::sleep;
 use crate::world::{MESSAGE, World};
 
 /// What is in it was there when it was opened.
+#[derive(Default)]
 pub struct Reopened {
     pub store: Arc<MemoryQueue>,
     /// It gives the first page at once, and each other one when something has been deferred.
     pub is_slow: bool,
+    /// The recipients of what was accepted, and whether they were marked as handed with it.
+    pub accepted: Mutex<Vec<(String, bool)>>,
 }
 
 impl QueueStore for Reopened {
@@ -35,6 +39,11 @@ impl QueueStore for Reopened {
     }
 
     fn accept(&self, message: NewMessage) -> BoxFuture<'static, Result<MessageNo, StoreFault>> {
+        let marks = message.deliveries.iter().map(|(index, progress)| {
+            let recipient = &message.envelope.recipients[*index as usize];
+            (recipient.address.clone(), progress.handed)
+        });
+        self.accepted.lock().unwrap().extend(marks);
         self.store.accept(message)
     }
 
@@ -131,7 +140,14 @@ async fn queue_10_queue_6_what_is_deferred_while_the_rest_is_loaded_is_tried_onc
         store.accept(message).await.unwrap();
     }
     let is_slow = true;
-    let world = World::with_queue("", Arc::new(Reopened { store, is_slow }));
+    let world = World::with_queue(
+        "",
+        Arc::new(Reopened {
+            store,
+            is_slow,
+            ..Reopened::default()
+        }),
+    );
     let mx = world.mx("example.org", "198.51.100.25");
     mx.rule(Rule::at(Stage::Rcpt).times(2).reply("451 4.2.0 Later"));
     sleep(Duration::from_secs(3600)).await;
@@ -142,4 +158,37 @@ async fn queue_10_queue_6_what_is_deferred_while_the_rest_is_loaded_is_tried_onc
         ended,
         [("n0@example.org".to_owned(), "delivered".to_owned())]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn queue_6_queue_14_what_starts_at_once_is_marked_with_its_acceptance_whatever_waits_elsewhere()
+ {
+    let store = Arc::new(Reopened::default());
+    let config = "[relay]\nmode = queue\n[rfmta]\nthreadnb = 1000\n== domains/@.ini\n[ipflow#warmup]\nthreadmax = 0\n[sdflow#warmup]\nthreadmax = 0\n";
+    let world = World::with_queue(config, store.clone());
+    let slow = world.mx("slow.example", "198.51.100.25");
+    slow.rule(Rule::at(Stage::Dot).delay(Duration::from_secs(3600)));
+    world.mx("live.example", "198.51.100.26");
+    world.zone("dead.example. MX 10 mx.dead.example.\nmx.dead.example. A 198.51.100.27");
+    world.decide("198.51.100.27:25", Fate::Refuse);
+    let mark = async |to: &str| {
+        assert!(world.relay(to).await.starts_with("250 2.0.0 queued"));
+        // The scheduler has done what it can.
+        sleep(Duration::from_secs(1)).await;
+        let accepted = store.accepted.lock().unwrap();
+        let (recipient, is_handed) = accepted.last().unwrap();
+        assert_eq!(recipient, to);
+        *is_handed
+    };
+    sleep(Duration::from_secs(1)).await;
+    for number in 0..70 {
+        let is_handed = mark(&format!("m{number}@slow.example")).await;
+        assert_eq!(is_handed, number < 64, "{number}");
+    }
+    // Six wait there; that is nothing to others.
+    assert!(mark("anna@live.example").await);
+    // A lane that rests starts nothing, although nobody is ready in it.
+    assert!(mark("anna@dead.example").await);
+    assert!(!mark("bert@dead.example").await);
+    assert!(mark("bert@live.example").await);
 }

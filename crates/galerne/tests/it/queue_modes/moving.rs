@@ -39,7 +39,14 @@ async fn queue_16_what_cannot_be_read_is_not_lost_by_a_move_and_is_set_aside_in_
         store.accept(message).await.unwrap();
     }
     let is_slow = false;
-    let world = World::with_queue("", Arc::new(Reopened { store, is_slow }));
+    let world = World::with_queue(
+        "",
+        Arc::new(Reopened {
+            store,
+            is_slow,
+            ..Reopened::default()
+        }),
+    );
     let mx = world.mx("example.org", "198.51.100.25");
     sleep(Duration::from_secs(1)).await;
     let queue = world.queued().queue.clone();
